@@ -1,0 +1,116 @@
+//! A connection: who is at its ends, how long it lives, and the protocol spoken over it.
+
+mod open;
+mod serve;
+mod sniff;
+mod stream;
+
+use std::{fmt, net::SocketAddr, path::Path, sync::Arc};
+
+pub use self::open::Connections;
+pub(crate) use self::{open::Open, serve::serve, stream::Stream};
+
+/// The client's end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remote {
+    /// A TCP client.
+    Tcp(SocketAddr),
+    /// A process of this machine, as it was when it connected.
+    Unix {
+        /// The user it ran as.
+        uid: u32,
+        /// Its id, where the system tells.
+        pid: Option<i32>,
+    },
+}
+
+/// The server's end of a connection, or the address of a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Local {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// The path of a socket.
+    Unix(Arc<Path>),
+}
+
+/// What is known of a connection; every request of a listener has it among its extensions.
+#[derive(Debug, Clone)]
+pub struct Info(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    remote: Remote,
+    local: Local,
+    listener: Arc<str>,
+}
+
+impl Info {
+    /// What is known of a connection that `listener` accepted.
+    pub fn new(remote: Remote, local: Local, listener: impl Into<Arc<str>>) -> Self {
+        let listener = listener.into();
+        Self(Arc::new(Parts {
+            remote,
+            local,
+            listener,
+        }))
+    }
+
+    /// The connection that a request came over, if a [`Listener`](crate::Listener) received it.
+    pub fn of(extensions: &http::Extensions) -> Option<&Self> {
+        extensions.get()
+    }
+
+    /// The client's end.
+    pub fn remote(&self) -> Remote {
+        self.0.remote
+    }
+
+    /// The server's end.
+    pub fn local(&self) -> &Local {
+        &self.0.local
+    }
+
+    /// The name of the listener.
+    pub fn listener(&self) -> &str {
+        &self.0.listener
+    }
+}
+
+impl Remote {
+    /// Whether the client is on this machine: over a loopback address or a Unix socket.
+    pub fn is_local(self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix { .. } => true,
+        }
+    }
+}
+
+impl Local {
+    /// The TCP address, if this is one.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { uid, pid: Some(pid) } => write!(f, "process {pid} of user {uid}"),
+            Self::Unix { uid, pid: None } => write!(f, "a process of user {uid}"),
+        }
+    }
+}
+
+impl fmt::Display for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}

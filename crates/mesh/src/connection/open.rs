@@ -1,0 +1,130 @@
+//! What an open connection holds: its place, its share in the count, the drain's end. Tasks of
+//! HTTP/2 streams hold it too, so that a connection counts until its last request is gone.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+use hyper::rt::Executor;
+use pin_project_lite::pin_project;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::drain;
+
+/// How many connections a listener has and had.
+#[derive(Debug, Clone, Default)]
+pub struct Connections(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    open: AtomicUsize,
+    accepted: AtomicU64,
+}
+
+/// One open connection in the count.
+#[derive(Debug)]
+pub(crate) struct Counted(Connections);
+
+/// An open connection, shared by its tasks. Fields are dropped in order: who awaited the end of
+/// the drain reads a count without it.
+#[derive(Debug)]
+pub(crate) struct Open {
+    streams: AtomicUsize,
+    begun: AtomicUsize,
+    _counted: Counted,
+    _place: OwnedSemaphorePermit,
+    _hold: drain::Hold,
+}
+
+/// Runs the streams of an HTTP/2 connection as tasks that keep it open.
+#[derive(Debug, Clone)]
+pub(super) struct StreamTasks(pub(super) Arc<Open>);
+
+struct OpenStream(Arc<Open>);
+
+pin_project! {
+    struct StreamTask<F> {
+        #[pin]
+        stream: F,
+        _open: OpenStream,
+    }
+}
+
+impl Connections {
+    /// The connections that are open now.
+    pub fn open(&self) -> usize {
+        self.0.open.load(Relaxed)
+    }
+
+    /// All connections ever accepted.
+    pub fn accepted(&self) -> u64 {
+        self.0.accepted.load(Relaxed)
+    }
+
+    pub(crate) fn add(&self) -> Counted {
+        self.0.open.fetch_add(1, Relaxed);
+        self.0.accepted.fetch_add(1, Relaxed);
+        Counted(self.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Open {
+    pub(crate) fn new(place: OwnedSemaphorePermit, counted: Counted, hold: drain::Hold) -> Arc<Self> {
+        Arc::new(Self {
+            streams: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
+            _counted: counted,
+            _place: place,
+            _hold: hold,
+        })
+    }
+
+    /// The streams that are open now.
+    pub(super) fn streams(&self) -> usize {
+        self.streams.load(Relaxed)
+    }
+
+    /// All streams ever opened, modulo the size of the counter.
+    pub(super) fn begun(&self) -> usize {
+        self.begun.load(Relaxed)
+    }
+}
+
+impl<F> Executor<F> for StreamTasks
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        self.0.streams.fetch_add(1, Relaxed);
+        self.0.begun.fetch_add(1, Relaxed);
+        tokio::spawn(StreamTask {
+            stream,
+            _open: OpenStream(self.0.clone()),
+        });
+    }
+}
+
+impl<F: Future<Output = ()>> Future for StreamTask<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.project().stream.poll(cx)
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Relaxed);
+    }
+}

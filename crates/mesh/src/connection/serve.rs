@@ -1,0 +1,223 @@
+//! Serves one connection from its first byte to its last.
+
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
+use tokio::time::{sleep, timeout};
+use tower::{Service, ServiceExt, util::Oneshot};
+
+use super::{
+    Info,
+    open::{Open, StreamTasks},
+    sniff::{Version, sniff},
+    stream::{Rewound, Stream},
+};
+use crate::{
+    BoxError, drain,
+    listener::{Config, Protocol, Window},
+};
+
+/// Into how many parts the idle time is cut: the connection is closed after that many quiet ones.
+const IDLE_PARTS: u32 = 4;
+
+/// How long an HTTP/2 peer without open streams may leave the farewell unanswered: the peer may be
+/// gone, and a drain must not wait for it.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Gives every request of a connection the connection's [`Info`].
+struct Requests<S> {
+    service: S,
+    info: Info,
+}
+
+impl<S> hyper::service::Service<Request<Incoming>> for Requests<S>
+where
+    S: Service<Request<Incoming>, Error = Infallible> + Clone,
+{
+    type Response = S::Response;
+    type Error = Infallible;
+    type Future = Oneshot<S, Request<Incoming>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.info.clone());
+        self.service.clone().oneshot(request)
+    }
+}
+
+pub(crate) async fn serve<S, B>(
+    mut stream: Stream,
+    service: S,
+    info: Info,
+    open: Arc<Open>,
+    config: Arc<Config>,
+    drain: drain::Watch,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let mut draining = pin!(drain.draining());
+    let first = tokio::select! {
+        biased;
+        first = timeout(config.header_timeout, sniff(&mut stream)) => first,
+        () = &mut draining => return,
+    };
+    let (version, first) = match first {
+        Ok(Ok(first)) => first,
+        Ok(Err(error)) => return tracing::debug!(remote = %info.remote(), %error, "closed before a request"),
+        Err(_) => return tracing::debug!(remote = %info.remote(), "closed, as the client says nothing"),
+    };
+    let remote = info.remote();
+    let io = TokioIo::new(Rewound { first, stream });
+    let requests = Requests { service, info };
+    let done = match (version, config.protocol) {
+        (Version::Http1, Protocol::Auto | Protocol::Http1) => {
+            let connection = http1(&config).serve_connection(io, requests);
+            drive(connection, draining, |_| std::future::pending(), &config, &drain).await
+        }
+        (Version::Http2, Protocol::Auto | Protocol::Http2) => {
+            let connection = http2(&config, StreamTasks(open.clone())).serve_connection(io, requests);
+            drive(connection, draining, |limit| idle(&open, limit), &config, &drain).await
+        }
+        (version, _) => {
+            return tracing::debug!(%remote, ?version, "closed, as the listener does not speak this");
+        }
+    };
+    if let Err(error) = done {
+        tracing::debug!(%remote, error = &error as &dyn std::error::Error, "connection failed");
+    }
+}
+
+fn http1(config: &Config) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.header_timeout)
+        .max_header_size(config.max_header_bytes.try_into().unwrap_or(usize::MAX));
+    builder
+}
+
+fn http2(config: &Config, tasks: StreamTasks) -> http2::Builder<StreamTasks> {
+    let settings = &config.http2;
+    let mut builder = http2::Builder::new(tasks);
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(settings.keep_alive_interval)
+        .keep_alive_timeout(settings.keep_alive_timeout)
+        .max_concurrent_streams(settings.max_concurrent_streams)
+        .max_pending_accept_reset_streams(settings.max_pending_accept_reset_streams)
+        .max_header_list_size(config.max_header_bytes);
+    match settings.window {
+        Window::Adaptive => builder.adaptive_window(true),
+        Window::Fixed { stream, connection } => builder
+            .initial_stream_window_size(stream)
+            .initial_connection_window_size(connection),
+    };
+    builder
+}
+
+/// Runs a connection to its end. Once the drain begins or it was idle for too long, it takes no
+/// further requests; once the drain's limit is over it is dropped, and its requests with it.
+async fn drive<C, I>(
+    connection: C,
+    draining: impl Future<Output = ()>,
+    idle: impl Fn(Option<Duration>) -> I,
+    config: &Config,
+    drain: &drain::Watch,
+) -> Result<(), C::Error>
+where
+    C: GracefulConnection,
+    I: Future<Output = ()>,
+{
+    let mut connection = pin!(connection);
+    // The connection goes first: a request that has arrived is read before the farewell.
+    tokio::select! {
+        biased;
+        done = &mut connection => return done,
+        () = draining => {}
+        () = idle(config.idle_timeout) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        biased;
+        done = &mut connection => done,
+        () = idle(Some(FAREWELL)) => Ok(()),
+        () = drain.cut() => Ok(()),
+    }
+}
+
+/// Resolves when a connection has had no stream for `limit`.
+async fn idle(open: &Open, limit: Option<Duration>) {
+    let Some(limit) = limit else {
+        return std::future::pending().await;
+    };
+    let (mut quiet, mut begun) = (0, open.begun());
+    while quiet < IDLE_PARTS {
+        sleep(limit / IDLE_PARTS).await;
+        let same = open.streams() == 0 && open.begun() == begun;
+        quiet = if same { quiet + 1 } else { 0 };
+        begun = open.begun();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hyper::rt::Executor;
+    use tokio::{
+        sync::{Notify, Semaphore},
+        time::Instant,
+    };
+
+    use super::*;
+    use crate::connection::Connections;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    async fn open() -> Arc<Open> {
+        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        Open::new(place, Connections::default().add(), drain::channel().1.hold())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quiet_connection_is_idle_after_the_limit() {
+        let begin = Instant::now();
+        idle(&*open().await, Some(LIMIT)).await;
+        assert_eq!(begin.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_stream_keeps_a_connection_from_being_idle() {
+        let (open, end) = (open().await, Arc::new(Notify::new()));
+        let ended = end.clone();
+        StreamTasks(open.clone()).execute(async move { ended.notified().await });
+        let waited = timeout(LIMIT * 100, idle(&open, Some(LIMIT))).await;
+        assert!(waited.is_err());
+        end.notify_one();
+        idle(&open, Some(LIMIT)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_short_stream_starts_the_time_anew() {
+        let (open, begin) = (open().await, Instant::now());
+        let busy = async {
+            for _ in 0..10 {
+                sleep(LIMIT / 2).await;
+                StreamTasks(open.clone()).execute(std::future::ready(()));
+            }
+        };
+        tokio::join!(busy, idle(&open, Some(LIMIT)));
+        assert!(begin.elapsed() >= LIMIT * 6);
+    }
+}

@@ -1,0 +1,103 @@
+//! A listener: one bound socket, the accept loop over it, and the settings of its connections.
+
+mod accept;
+mod config;
+mod error;
+mod socket;
+mod unix;
+
+use std::{
+    convert::Infallible,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tower::Service;
+
+pub use self::{
+    config::{Config, Http2, Protocol, Window},
+    error::BindError,
+    socket::StdSocket,
+};
+use self::{error::Cause, socket::Socket};
+use crate::{
+    Address, BoxError,
+    connection::{Connections, Local},
+    drain,
+};
+
+/// A bound socket that does not accept yet: clients that connect wait in its queue.
+#[derive(Debug)]
+pub struct Listener {
+    config: Arc<Config>,
+    socket: Socket,
+    local: Local,
+    connections: Connections,
+}
+
+impl Listener {
+    /// Binds and listens, so that a taken address is an error now and not at the first request.
+    ///
+    /// A Unix socket gets [`Config::socket_mode`] before anyone can connect. A socket file that
+    /// nobody answers is replaced; anything else at its path is left alone and is an error.
+    pub async fn bind(config: &Config) -> Result<Self, BindError> {
+        let bound = match &config.address {
+            Address::Tcp { host, port } => socket::bind_tcp(host, *port, config).await,
+            Address::Unix(path) => unix::bind(path, config).await.map(Socket::Unix),
+        };
+        let local = |socket: Socket| Ok((socket.local(&config.address)?, socket));
+        let (local, socket) = bound
+            .and_then(|socket| local(socket).map_err(Cause::Io))
+            .map_err(|cause| BindError::new(config, cause))?;
+        tracing::info!(listener = config.name, address = %local, "listening");
+        Ok(Self {
+            config: Arc::new(config.clone()),
+            socket,
+            local,
+            connections: Connections::default(),
+        })
+    }
+
+    /// The listener's name.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// The address that was really bound: with the port that the system chose for port 0.
+    pub fn local_addr(&self) -> &Local {
+        &self.local
+    }
+
+    /// The count of open connections; stays readable while [`serve`](Self::serve) runs.
+    pub fn connections(&self) -> Connections {
+        self.connections.clone()
+    }
+
+    /// The socket alone, listening and non-blocking, to hand to another owner. The file of a Unix
+    /// socket stays where it is.
+    pub fn into_std(self) -> StdSocket {
+        self.socket.into_std()
+    }
+
+    /// Accepts connections and serves their requests with clones of `service` until the drain
+    /// begins, then closes the socket and returns. Connections are tasks of their own, which the
+    /// drain waits for; dropping this future only stops accepting.
+    pub fn serve<S, B>(self, service: S, drain: drain::Watch) -> impl Future<Output = ()> + Send
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        accept::run(self, service, drain)
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

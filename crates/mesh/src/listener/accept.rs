@@ -1,0 +1,170 @@
+//! The accept loop.
+
+use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::Semaphore,
+    time::sleep,
+};
+use tower::Service;
+
+use super::{Config, Listener, socket::Socket, unix::SocketFile};
+use crate::{
+    BoxError,
+    connection::{self, Info, Local, Open, Remote, Stream},
+    drain,
+};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A socket that accepts.
+enum Acceptor {
+    Tcp(TcpListener),
+    Unix {
+        // Dropped first, see `UnixSocket`.
+        _file: SocketFile,
+        socket: UnixListener,
+        local: Local,
+    },
+}
+
+impl Acceptor {
+    fn new(socket: Socket, local: Local) -> io::Result<Self> {
+        match socket {
+            Socket::Tcp(socket) => TcpListener::from_std(socket).map(Self::Tcp),
+            Socket::Unix(socket) => {
+                let (file, socket) = socket.into_parts();
+                let socket = UnixListener::from_std(socket)?;
+                Ok(Self::Unix {
+                    _file: file,
+                    socket,
+                    local,
+                })
+            }
+        }
+    }
+
+    async fn accept(&self, config: &Config) -> io::Result<(Stream, Remote, Local)> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, remote) = socket.accept().await?;
+                stream.set_nodelay(true)?;
+                if let Some(time) = config.tcp_keepalive {
+                    SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(time))?;
+                }
+                let local = Local::Tcp(stream.local_addr()?);
+                Ok((Stream::Tcp(stream), Remote::Tcp(remote), local))
+            }
+            Self::Unix { socket, local, .. } => {
+                let (stream, _) = socket.accept().await?;
+                let peer = stream.peer_cred()?;
+                let remote = Remote::Unix {
+                    uid: peer.uid(),
+                    pid: peer.pid(),
+                };
+                Ok((Stream::Unix(stream), remote, local.clone()))
+            }
+        }
+    }
+}
+
+pub(super) async fn run<S, B>(listener: Listener, service: S, drain: drain::Watch)
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let _hold = drain.hold();
+    let Listener {
+        config,
+        socket,
+        local,
+        connections,
+    } = listener;
+    let name: Arc<str> = config.name.as_str().into();
+    let slots = Arc::new(Semaphore::new(
+        config.max_connections.clamp(1, Semaphore::MAX_PERMITS),
+    ));
+    let mut draining = pin!(drain.draining());
+    let mut pause = Pause::default();
+
+    let acceptor = match Acceptor::new(socket, local) {
+        Ok(acceptor) => acceptor,
+        Err(error) => return tracing::error!(listener = config.name, %error, "cannot accept"),
+    };
+    loop {
+        // The place is taken first: what there is no place for stays in the system's queue.
+        let accept = async {
+            let place = slots
+                .clone()
+                .acquire_owned()
+                .await
+                .expect("invariant: never closed");
+            (place, acceptor.accept(&config).await)
+        };
+        let (place, accepted) = tokio::select! {
+            biased;
+            () = &mut draining => break,
+            accepted = accept => accepted,
+        };
+        match accepted {
+            Ok((stream, remote, local)) => {
+                pause = Pause::default();
+                let open = Open::new(place, connections.add(), drain.hold());
+                let info = Info::new(remote, local, name.clone());
+                tokio::spawn(connection::serve(
+                    stream,
+                    service.clone(),
+                    info,
+                    open,
+                    config.clone(),
+                    drain.clone(),
+                ));
+            }
+            Err(error) if concerns_one_connection(&error) => {}
+            Err(error) => tokio::select! {
+                biased;
+                () = &mut draining => break,
+                () = pause.after(&error, &config.name) => {}
+            },
+        }
+    }
+    tracing::info!(listener = config.name, "no longer listening");
+}
+
+/// Whether only the connection at hand failed, before it was accepted or right after.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, InvalidInput, NotConnected,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | InvalidInput | NotConnected
+    )
+}
+
+/// The growing pause after accepts that failed for want of something, such as file descriptors:
+/// the queue stays readable, so the loop would spin.
+#[derive(Default)]
+struct Pause(Option<Duration>);
+
+impl Pause {
+    async fn after(&mut self, error: &io::Error, listener: &str) {
+        let next = match self.0 {
+            Some(last) => (last * 2).min(LONGEST_PAUSE),
+            None => {
+                tracing::warn!(listener, %error, "cannot accept, trying again");
+                FIRST_PAUSE
+            }
+        };
+        self.0 = Some(next);
+        sleep(next).await;
+    }
+}

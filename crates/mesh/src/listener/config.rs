@@ -1,0 +1,118 @@
+//! The settings of one listener.
+
+use std::time::Duration;
+
+use crate::Address;
+
+/// The settings of one listener; [`Config::new`] has defaults for all but name and address.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Names the listener in errors, logs and metrics.
+    pub name: String,
+    /// Where to listen.
+    pub address: Address,
+    /// How many connections the system queues until they are accepted. Default 1024.
+    pub backlog: u16,
+    /// How many connections may be open; further ones wait in the queue. At least 1. Default 65536.
+    pub max_connections: usize,
+    /// Which protocols connections may speak. Default: HTTP/1.1 and HTTP/2, told by the first bytes.
+    pub protocol: Protocol,
+    /// How long the system waits on a silent TCP connection before it asks whether the peer is
+    /// still there; `None` never asks. Default 15 s.
+    pub tcp_keepalive: Option<Duration>,
+    /// How long a client may take to say which protocol it speaks, and over HTTP/1 to send the
+    /// head of a request, counted from the end of the one before. Default 30 s.
+    pub header_timeout: Duration,
+    /// How long an HTTP/2 connection may have no open stream before it is closed, give or take a
+    /// quarter; `None` for ever. (Over HTTP/1 `header_timeout` bounds this.) Default `None`.
+    pub idle_timeout: Option<Duration>,
+    /// The longest head of a request, in bytes; longer ones are answered 431. At least 8192.
+    /// Default 65536.
+    pub max_header_bytes: u32,
+    /// Settings of HTTP/2.
+    pub http2: Http2,
+    /// The permissions of a Unix socket's file. Default 0660.
+    pub socket_mode: u32,
+}
+
+/// Which protocols the connections of a listener may speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// HTTP/1.1 or HTTP/2, told by the first bytes.
+    #[default]
+    Auto,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only, without negotiation.
+    Http2,
+}
+
+/// Settings of HTTP/2 connections.
+#[derive(Debug, Clone)]
+pub struct Http2 {
+    /// How often to ping the peer, whether or not streams are open; `None` never. Default `None`.
+    pub keep_alive_interval: Option<Duration>,
+    /// How long to wait for the answer to a ping before the connection is closed. Default 20 s.
+    pub keep_alive_timeout: Duration,
+    /// How many streams a peer may have open on one connection. Default 1024.
+    pub max_concurrent_streams: u32,
+    /// Flow-control windows.
+    pub window: Window,
+    /// How many streams may be reset by the peer before they were looked at; more of them close
+    /// the connection, as only an attack makes so many. Default 128.
+    pub max_pending_accept_reset_streams: usize,
+}
+
+/// Flow-control windows of HTTP/2: how much a peer may send unasked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// Grows with the measured bandwidth and delay.
+    Adaptive,
+    /// Stays as it is.
+    Fixed {
+        /// Bytes per stream.
+        stream: u32,
+        /// Bytes per connection.
+        connection: u32,
+    },
+}
+
+impl Config {
+    /// A listener called `name` at `address`, all else at its default.
+    pub fn new(name: impl Into<String>, address: impl Into<Address>) -> Self {
+        Self {
+            name: name.into(),
+            address: address.into(),
+            backlog: 1024,
+            max_connections: 65536,
+            protocol: Protocol::default(),
+            tcp_keepalive: Some(Duration::from_secs(15)),
+            header_timeout: Duration::from_secs(30),
+            idle_timeout: None,
+            max_header_bytes: 64 * 1024,
+            http2: Http2::default(),
+            socket_mode: 0o660,
+        }
+    }
+}
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Self {
+            keep_alive_interval: None,
+            keep_alive_timeout: Duration::from_secs(20),
+            max_concurrent_streams: 1024,
+            window: Window::default(),
+            max_pending_accept_reset_streams: 128,
+        }
+    }
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self::Fixed {
+            stream: 1 << 20,
+            connection: 1 << 20,
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Listeners, drain and layers, seen by real clients over real sockets.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod bind;
+mod drain;
+mod limits;
+mod stack;
+mod support;
+mod unix;
