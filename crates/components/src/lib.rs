@@ -1,1 +1,48 @@
-//! components
+//! Every back end of the runtime API, and their registration.
+
+pub mod binding;
+mod client;
+mod clock;
+pub mod configuration;
+pub mod custom;
+mod expiring;
+pub mod file;
+pub mod hello;
+pub mod lock;
+mod network;
+mod os_text;
+pub mod pubsub;
+#[cfg(test)]
+mod raw_http;
+pub mod rpc;
+pub mod secret;
+pub mod sequencer;
+pub mod state;
+
+use std::sync::Arc;
+
+use layotto_core::Registry;
+
+/// Registers every back end: one line each.
+pub fn register(registry: &mut Registry) {
+    registry.binding.add(|c: binding::Http| Arc::new(c));
+    registry.configuration.add(|c: configuration::Embedded| Arc::new(c));
+    registry.configuration.add(|c: configuration::Memory| Arc::new(c));
+    registry.file.add(|c: file::Local| Arc::new(c));
+    registry.hello.add(|c: hello::HelloWorld| Arc::new(c));
+    registry.lock.add(|c: lock::Embedded| Arc::new(c));
+    registry.lock.add(|c: lock::Memory| Arc::new(c));
+    registry.pubsub.add(|c: pubsub::Embedded| Arc::new(c));
+    registry.pubsub.add(|c: pubsub::Memory| Arc::new(c));
+    registry.rpc.add(|c: rpc::Mosn| Arc::new(c));
+    registry.secret.add(|c: secret::LocalEnv| Arc::new(c));
+    registry.secret.add(|c: secret::LocalFile| Arc::new(c));
+    registry.sequencer.add(|c: sequencer::Embedded| Arc::new(c));
+    registry.sequencer.add(|c: sequencer::Memory| Arc::new(c));
+    registry.state.add(|c: state::Embedded| Arc::new(c));
+    registry.state.add(|c: state::Memory| Arc::new(c));
+
+    let hello_world = registry.custom("helloworld");
+    hello_world.add(|c: custom::helloworld::Goodbye| Arc::new(c));
+    hello_world.add(|c: custom::helloworld::InMemory| Arc::new(c));
+}

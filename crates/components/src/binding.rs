@@ -1,0 +1,5 @@
+//! Output bindings.
+
+pub mod http;
+
+pub use http::Http;

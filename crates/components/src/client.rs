@@ -1,0 +1,3 @@
+//! Clients that back ends of several building blocks share.
+
+pub(crate) mod embedded;

@@ -1,0 +1,30 @@
+//! Configuration stores.
+
+pub mod embedded;
+mod feed;
+pub mod memory;
+
+use layotto_core::{Error, Result, configuration::Item};
+
+pub use self::{embedded::Embedded, memory::Memory};
+
+/// The group and label of requests that name none.
+const DEFAULT: &str = "default";
+
+/// Refuses a save without items, as Go Layotto's store in memory does.
+fn check_items(items: &[Item]) -> Result<()> {
+    if items.is_empty() {
+        return Err(Error::invalid("params illegal:item is empty"));
+    }
+    Ok(())
+}
+
+/// The change that tells of the deletion of an item.
+fn deletion(item: Item) -> Item {
+    Item {
+        key: item.key,
+        group: item.group,
+        label: item.label,
+        ..Item::default()
+    }
+}

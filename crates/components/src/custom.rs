@@ -1,0 +1,3 @@
+//! Custom components: the kind `helloworld`, which shows how a kind of one's own is added.
+
+pub mod helloworld;

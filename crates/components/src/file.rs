@@ -1,0 +1,5 @@
+//! File stores.
+
+pub mod local;
+
+pub use local::Local;

@@ -1,0 +1,5 @@
+//! Calls to other services.
+
+pub mod mosn;
+
+pub use mosn::Mosn;

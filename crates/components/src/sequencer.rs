@@ -1,0 +1,22 @@
+//! Sequencers.
+
+pub mod embedded;
+pub mod memory;
+
+use std::ops::RangeInclusive;
+
+use layotto_core::{Error, ErrorKind, Result};
+
+pub use self::{embedded::Embedded, memory::Memory};
+
+/// The `size` ids after `last`; empty for none.
+fn following(last: i64, size: u32) -> Result<RangeInclusive<i64>> {
+    let to = last.checked_add(size.into());
+    match (to, last.checked_add(1)) {
+        (Some(to), Some(from)) => Ok(from..=to),
+        _ => Err(Error::new(
+            ErrorKind::ResourceExhausted,
+            "the sequence reached its greatest id",
+        )),
+    }
+}
