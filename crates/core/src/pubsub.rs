@@ -58,12 +58,21 @@ pub enum Outcome {
     Drop,
 }
 
+/// Key of [`Subscribe::metadata`]: `true` for a group of this one subscription, which starts with
+/// the messages published from now on and leaves nothing behind in the broker.
+pub const EPHEMERAL: &str = "ephemeral";
+
 /// Whoever handles the messages of a subscription.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     /// Handles one message. Several calls may run at once. Dropping the future means that the
     /// message was not handled.
     async fn handle(&self, message: Message) -> Outcome;
+
+    /// Waits until a message could be handled at all, such as while the application is away.
+    /// Awaited before a message is taken, so that waiting costs neither an attempt nor a part of
+    /// the message's deadline.
+    async fn ready(&self) {}
 }
 
 /// A wish to get the messages of a topic.
@@ -75,7 +84,8 @@ pub struct Subscribe {
     pub group: String,
     /// Where messages go that failed too often or were dropped; empty: the component's own setting.
     pub dead_letter_topic: String,
-    /// Settings of this subscription.
+    /// Settings of this subscription. `ackDeadline` overrides the component's; with [`EPHEMERAL`]
+    /// the group is forgotten when the subscription ends.
     pub metadata: Metadata,
     /// Who handles the messages.
     pub handler: Arc<dyn Handler>,

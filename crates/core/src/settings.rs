@@ -29,6 +29,12 @@ impl Settings {
         Self(map.into_iter().filter(|(_, value)| !is_absent(value)).collect())
     }
 
+    /// Takes over a JSON object as it is: an empty string is a value. For settings that arrive in a
+    /// call, where a caller may well mean to set an empty text.
+    pub fn verbatim(map: Map<String, Value>) -> Self {
+        Self(map)
+    }
+
     /// The text of `key`, when it is there and a string.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.0.get(key).and_then(Value::as_str)

@@ -1,1 +1,18 @@
-//! layotto
+//! The program: its configuration file, its commands, and the assembly of the process.
+
+mod actuator;
+pub mod assemble;
+mod backoff;
+mod banner;
+pub mod cli;
+mod components;
+pub mod config;
+mod data_dir;
+mod facts;
+pub mod logging;
+mod managed;
+mod metrics_page;
+mod process_metrics;
+mod secrets;
+mod signals;
+mod sofa_tracer;

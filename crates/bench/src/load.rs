@@ -1,0 +1,183 @@
+//! The load: calls over many streams at once (closed loop), or at a fixed rate (open loop).
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use layotto_proto::runtime::v1::{
+    GetNextIdRequest, GetStateRequest, HttpExtension, InvokeServiceRequest, CommonInvokeRequest, SayHelloRequest, runtime_client::RuntimeClient,
+};
+use tonic::transport::{Channel, Endpoint};
+
+/// What one round measured.
+#[derive(Debug, Clone, Default)]
+pub struct Round {
+    /// Calls answered.
+    pub calls: u64,
+    /// Time it took.
+    pub took: Duration,
+    /// Latency of each call counted, sorted.
+    pub latencies: Vec<Duration>,
+}
+
+impl Round {
+    /// The latency that `share` of all calls keep.
+    pub fn percentile(&self, share: f64) -> Duration {
+        let last = self.latencies.len().saturating_sub(1);
+        let index = (last as f64 * share).round() as usize;
+        self.latencies.get(index).copied().unwrap_or_default()
+    }
+
+    /// Calls per second.
+    pub fn rate(&self) -> f64 {
+        self.calls as f64 / self.took.as_secs_f64()
+    }
+}
+
+/// One kind of call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// SayHello with a name of so many bytes.
+    Hello(usize),
+    /// GetState of key `bench` of the named store.
+    State(&'static str),
+    /// GetNextId (weak) of key `bench`.
+    Id,
+    /// InvokeService with a body of so many bytes.
+    Invoke(usize),
+}
+
+impl Call {
+    async fn make(self, client: &mut RuntimeClient<Channel>) -> Result<(), tonic::Status> {
+        match self {
+            Self::Hello(size) => {
+                let request =
+                    SayHelloRequest { service_name: "helloworld".into(), name: "x".repeat(size), data: None };
+                client.say_hello(request).await.map(drop)
+            }
+            Self::State(store) => {
+                let request = GetStateRequest {
+                    store_name: store.into(),
+                    key: "bench".into(),
+                    ..GetStateRequest::default()
+                };
+                client.get_state(request).await.map(drop)
+            }
+            Self::Id => {
+                let request = GetNextIdRequest {
+                    store_name: "sequencer_memory".into(),
+                    key: "bench".into(),
+                    ..GetNextIdRequest::default()
+                };
+                client.get_next_id(request).await.map(drop)
+            }
+            Self::Invoke(size) => client.invoke_service(invocation(size)).await.map(drop),
+        }
+    }
+}
+
+fn invocation(size: usize) -> InvokeServiceRequest {
+    let data = prost_types::Any { type_url: String::new(), value: vec![b'x'; size] };
+    let extension = HttpExtension { verb: 3, querystring: String::new() };
+    let message = CommonInvokeRequest {
+        method: "/echo".into(),
+        data: Some(data),
+        content_type: "application/octet-stream".into(),
+        http_extension: Some(extension),
+    };
+    InvokeServiceRequest { id: "echo".into(), message: Some(message) }
+}
+
+/// Connects once.
+pub async fn connect(address: &str) -> anyhow::Result<RuntimeClient<Channel>> {
+    let channel = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true).connect().await?;
+    Ok(RuntimeClient::new(channel))
+}
+
+/// Keeps `streams` calls under way on each of `connections` for `warm_up`, then for `counted`.
+pub async fn closed_loop(
+    address: &str,
+    call: Call,
+    connections: usize,
+    streams: usize,
+    counted: Duration,
+) -> anyhow::Result<Round> {
+    let mut workers = Vec::new();
+    let begun = Instant::now();
+    for _ in 0..connections {
+        let client = connect(address).await?;
+        for _ in 0..streams {
+            workers.push(work(client.clone(), call, begun + counted));
+        }
+    }
+    let mut latencies = Vec::new();
+    for outcome in join_all(workers).await {
+        latencies.extend(outcome?);
+    }
+    latencies.sort_unstable();
+    Ok(Round { calls: latencies.len() as u64, took: begun.elapsed(), latencies })
+}
+
+async fn work(
+    mut client: RuntimeClient<Channel>,
+    call: Call,
+    until: Instant,
+) -> Result<Vec<Duration>, tonic::Status> {
+    let mut latencies = Vec::new();
+    loop {
+        let begun = Instant::now();
+        if begun >= until {
+            return Ok(latencies);
+        }
+        call.make(&mut client).await?;
+        latencies.push(begun.elapsed());
+    }
+}
+
+/// Starts `rate` calls a second, whether or not the ones before were answered; latency counts from
+/// the time a call was due.
+pub async fn open_loop(address: &str, call: Call, rate: u32, counted: Duration) -> anyhow::Result<Round> {
+    let client = connect(address).await?;
+    open_loop_of(rate, counted, move || {
+        let mut client = client.clone();
+        async move { call.make(&mut client).await.map_err(anyhow::Error::from) }
+    })
+    .await
+}
+
+/// The same, of any call.
+pub async fn open_loop_of<F, O>(rate: u32, counted: Duration, make: F) -> anyhow::Result<Round>
+where
+    F: Fn() -> O,
+    O: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let pace = Duration::from_secs(1) / rate;
+    let total = (counted.as_secs_f64() * f64::from(rate)) as u32;
+    let begun = tokio::time::Instant::now();
+    let mut calls = Vec::new();
+    for number in 0..total {
+        let due = begun + pace * number;
+        tokio::time::sleep_until(due).await;
+        let call = make();
+        calls.push(tokio::spawn(async move {
+            call.await?;
+            anyhow::Ok(due.elapsed())
+        }));
+    }
+    let mut latencies = Vec::new();
+    for call in calls {
+        latencies.push(call.await??);
+    }
+    latencies.sort_unstable();
+    Ok(Round { calls: latencies.len() as u64, took: begun.elapsed(), latencies })
+}
+
+/// Writes the value that [`Call::State`] reads.
+pub async fn prepare(address: &str, store: &str) -> anyhow::Result<()> {
+    use layotto_proto::runtime::v1::{SaveStateRequest, StateItem};
+
+    let item = StateItem { key: "bench".into(), value: Bytes::from(vec![b'x'; 100]), ..StateItem::default() };
+    let request = SaveStateRequest { store_name: store.into(), states: vec![item] };
+    connect(address).await?.save_state(request).await?;
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! Server processes: started, pinned, measured, stopped.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::Context;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+/// Pins this process's threads started from here on to one processor; without effect where there
+/// is only one.
+pub fn pin_current(processor: usize) {
+    let mut set = CpuSet::new();
+    set.set(processor);
+    if sched_setaffinity(None, &set).is_err() {
+        eprintln!("note: cannot pin to processor {processor}");
+    }
+}
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub address: String,
+}
+
+impl Server {
+    /// Starts `command` on the first processor; the address is the first line it prints.
+    pub fn start_printing(command: &mut Command) -> anyhow::Result<Self> {
+        let mut child = spawn(command.stdout(Stdio::piped()))?;
+        let mut address = String::new();
+        let output = child.stdout.take().context("no output")?;
+        BufReader::new(output).read_line(&mut address)?;
+        Ok(Self { child, address: address.trim().to_owned() })
+    }
+
+    /// Starts `command` on the first processor; it listens on `address`.
+    pub fn start(command: &mut Command, address: String) -> anyhow::Result<Self> {
+        Ok(Self { child: spawn(command.stdout(Stdio::null()))?, address })
+    }
+
+    /// Processor time used by all threads so far.
+    pub fn processor_time(&self) -> anyhow::Result<Duration> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id()))?;
+        let mut nanos = 0;
+        for task in tasks {
+            nanos += run_nanos(&task?.path().join("schedstat"))?;
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib * 1024)
+    }
+}
+
+/// First field of `schedstat`: nanoseconds on a processor, see proc(5).
+fn run_nanos(path: &Path) -> anyhow::Result<u64> {
+    let text = fs::read_to_string(path)?;
+    Ok(text.split_whitespace().next().context("empty schedstat")?.parse()?)
+}
+
+fn spawn(command: &mut Command) -> anyhow::Result<Child> {
+    use std::os::unix::process::CommandExt;
+
+    #[allow(unsafe_code, reason = "the pin must be in place before the server starts its threads")]
+    // SAFETY: between fork and exec only an async-signal-safe system call is made.
+    unsafe {
+        command.pre_exec(|| {
+            pin_current(0);
+            Ok(())
+        });
+    }
+    command.stdin(Stdio::null()).spawn().with_context(|| format!("{command:?}"))
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already gone is fine.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

@@ -1,0 +1,41 @@
+//! The table, in Markdown.
+
+use std::{fmt::Write as _, fs, process::Command};
+
+use crate::cases::{Options, Row};
+
+/// The rows as a table, under the facts that make it readable later.
+pub fn markdown(rows: &[Row], options: &Options) -> String {
+    let mut text = format!(
+        "Commit {}, {}, {} processors; median of {} rounds of {} s.\n\n",
+        commit(),
+        processor(),
+        std::thread::available_parallelism().map_or(1, usize::from),
+        options.rounds,
+        options.seconds,
+    );
+    text.push_str("| case | layotto | floor | judged | target | met |\n|---|---|---|---|---|---|\n");
+    for row in rows {
+        let bound = if row.at_least { "≥" } else { "≤" };
+        let met = if row.met() { "yes" } else { "**no**" };
+        let written = writeln!(
+            text,
+            "| {} | {} | {} | {:.2} {} | {bound} {} | {met} |",
+            row.name, row.value, row.floor, row.judged, row.unit, row.target
+        );
+        debug_assert!(written.is_ok(), "writing to a String cannot fail");
+    }
+    text
+}
+
+fn commit() -> String {
+    let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.unwrap_or_else(|_| "unknown".to_owned())
+}
+
+fn processor() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("model name"));
+    name.map_or("unknown processor", |name| name.trim_start_matches([' ', '\t', ':'])).to_owned()
+}

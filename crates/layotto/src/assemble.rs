@@ -1,0 +1,371 @@
+//! From configuration to a running process, and its orderly end.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use chrono::Utc;
+use futures::future::join_all;
+use http::{Method, Uri};
+use layotto_api::{
+    Runtime,
+    callback::{AppConfig, Callback, HealthProbe, ProbeKind},
+    grpc::{Dispatch, Options, Tracer},
+    metrics::Metrics,
+};
+use layotto_core::{
+    Context, Registry,
+    health::{Health, Indicator, Required, Status},
+    shared::Shared,
+};
+use layotto_mesh::{
+    Listener, drain,
+    stack::{self, admin::Access, catch_panic, deadline},
+};
+use tracing::level_filters::LevelFilter;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    actuator::{self, Actuator},
+    components::{Opened, Opening},
+    cli::StartOptions,
+    config::{self, Config, Grpc, Loaded, Terminal},
+    data_dir::DataDir,
+    facts::RuntimeFacts,
+    logging::{self, Destination, Levels},
+    managed::Managed,
+    metrics_page::MetricsPage,
+    process_metrics, signals::Signals,
+    sofa_tracer::SofaTracer,
+};
+
+/// How long calls under way may go on after the process was told to end.
+const DRAIN: Duration = Duration::from_secs(30);
+/// How long everything after the calls may take: flushing components, ending tasks.
+const CLOSE: Duration = Duration::from_secs(5);
+/// How often components are asked whether they are well.
+const CHECK_EVERY: Duration = Duration::from_secs(5);
+/// The same, while one of them is not.
+const RECHECK_EVERY: Duration = Duration::from_millis(500);
+
+/// Runs the process until it is told to end.
+pub fn run(loaded: &Loaded, options: &StartOptions, registry: Registry) -> anyhow::Result<()> {
+    // A second start in one process finds the provider installed, which is as good.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let levels = start_log(&loaded.config, options, &registry)?;
+    let data_dir = DataDir::take(&options.data_dir)?;
+    let mut threads = tokio::runtime::Builder::new_multi_thread();
+    if let Some(processors) = loaded.config.server.processor {
+        threads.worker_threads(processors.max(1));
+    }
+    let threads = threads.enable_all().build()?;
+    threads.block_on(serve(loaded, options, Arc::new(registry), levels, &data_dir))
+}
+
+fn start_log(config: &Config, options: &StartOptions, registry: &Registry) -> anyhow::Result<Levels> {
+    let destination = Destination::from_path(config.server.log_path.as_deref().unwrap_or_default());
+    let level = config.server.log_level.unwrap_or(LevelFilter::INFO);
+    Ok(logging::init(&destination, level, options.component_log_level, registry)?)
+}
+
+async fn serve(
+    loaded: &Loaded,
+    options: &StartOptions,
+    registry: Arc<Registry>,
+    levels: Levels,
+    data_dir: &DataDir,
+) -> anyhow::Result<()> {
+    let config = &loaded.config;
+    let mut signals = Signals::install()?;
+    let bound = Bound::all(config).await?;
+    let process = Process::new();
+    let mut runtimes = Vec::new();
+    for (listener, grpc) in bound.grpc {
+        runtimes.push((listener, process.runtime(loaded, options, grpc, &registry, data_dir).await?));
+    }
+    let managed: Vec<_> = runtimes.iter().flat_map(|(_, runtime)| runtime.managed.clone()).collect();
+    let actuator = Actuator::new(Arc::new(actuator::State {
+        health: process.health.clone(),
+        levels,
+        components: managed.clone(),
+        facts: runtimes.iter().map(|(_, runtime)| Arc::clone(&runtime.facts)).collect(),
+        listeners: bound.names,
+        started: Utc::now(),
+    }));
+    let token = config.admin.token.as_ref().map(|token| token.expose().as_str());
+    let access = Access::new(token).only(changes);
+    for listener in bound.actuator {
+        let service = stack::over(actuator.clone()).push(access.clone().layer()).push(catch_panic::layer());
+        tokio::spawn(listener.serve(service.into_service(), process.admin.1.clone()));
+    }
+    for (listener, page) in bound.metrics {
+        let page = MetricsPage::new(page, Arc::clone(&process.metrics));
+        tokio::spawn(listener.serve(page, process.admin.1.clone()));
+    }
+    let mut limit = config.server.graceful_timeout.or(options.drain_time).unwrap_or(DRAIN);
+    for (listener, runtime) in runtimes {
+        limit = runtime.drain_limit.unwrap_or(limit);
+        let service = stack::over(runtime.dispatch).push(deadline::layer()).push(catch_panic::layer());
+        process_metrics::watch_connections(&process.metrics, listener.name(), listener.connections());
+        tokio::spawn(listener.serve(service.into_service(), process.calls.1.clone()));
+    }
+    let pid_file = PidFile::write(config.pid.as_deref(), data_dir)?;
+    process.startup.up();
+    process.tasks.spawn(watch(managed.clone(), process.shutdown.clone()));
+    if loaded.file.is_none() {
+        print!("{}", crate::banner::text(config, data_dir.path()));
+    }
+
+    let signal = signals.end().await;
+    tracing::info!(signal, limit = ?limit, "ending");
+    tokio::select! {
+        () = process.end(limit, &managed) => {}
+        signal = signals.end() => tracing::warn!(signal, "ending at once"),
+    }
+    drop(pid_file);
+    Ok(())
+}
+
+/// Requests of the actuator that change something.
+fn changes(method: &Method, uri: &Uri) -> bool {
+    let path = uri.path();
+    path.contains("/logger") || (*method != Method::GET && path.contains("/components"))
+}
+
+/// The listeners, bound before anything else starts, so that a taken port costs nothing.
+struct Bound<'a> {
+    grpc: Vec<(Listener, &'a Grpc)>,
+    actuator: Vec<Listener>,
+    metrics: Vec<(Listener, String)>,
+    names: Vec<(String, String)>,
+}
+
+impl<'a> Bound<'a> {
+    async fn all(config: &'a Config) -> anyhow::Result<Self> {
+        let mut bound = Self { grpc: Vec::new(), actuator: Vec::new(), metrics: Vec::new(), names: Vec::new() };
+        for listener in config.server.listeners.iter().filter(|listener| listener.bind_port) {
+            let mut settings = layotto_mesh::listener::Config::new(&listener.name, address(&listener.address));
+            match &listener.terminal {
+                Terminal::Grpc(grpc) => {
+                    settings.protocol = layotto_mesh::listener::Protocol::Http2;
+                    let socket = bound.bind(&settings).await?;
+                    bound.grpc.push((socket, grpc));
+                }
+                Terminal::Actuator => {
+                    warn_if_open(listener, config);
+                    let socket = bound.bind(&settings).await?;
+                    bound.actuator.push(socket);
+                }
+                Terminal::Later { .. } => {}
+            }
+        }
+        for sink in &config.metrics {
+            let address = layotto_mesh::Address::Tcp { host: sink.address.clone(), port: sink.port };
+            let socket = bound.bind(&layotto_mesh::listener::Config::new("metrics", address)).await?;
+            bound.metrics.push((socket, sink.endpoint.clone()));
+        }
+        Ok(bound)
+    }
+
+    async fn bind(&mut self, settings: &layotto_mesh::listener::Config) -> anyhow::Result<Listener> {
+        let listener = Listener::bind(settings).await?;
+        self.names.push((listener.name().to_owned(), listener.local_addr().to_string()));
+        Ok(listener)
+    }
+}
+
+fn address(address: &config::Address) -> layotto_mesh::Address {
+    match address {
+        config::Address::Tcp { host, port } => layotto_mesh::Address::Tcp { host: host.clone(), port: *port },
+        config::Address::Unix(path) => layotto_mesh::Address::Unix(path.clone()),
+    }
+}
+
+fn warn_if_open(listener: &config::Listener, config: &Config) {
+    if listener.address.is_public() && config.admin.token.is_none() {
+        tracing::warn!(
+            listener = listener.name,
+            address = %listener.address,
+            "others can reach the actuator; without an admin token they may read it but change nothing"
+        );
+    }
+}
+
+/// What all parts of the process share.
+struct Process {
+    health: Health,
+    startup: Indicator,
+    metrics: Arc<Metrics>,
+    shared: Shared,
+    /// Ends long streams, so that calls can drain.
+    draining: CancellationToken,
+    /// Ends the background work of components, which calls under way may still need.
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+    calls: (drain::Signal, drain::Watch),
+    /// Drained last: readiness shows DOWN while calls drain.
+    admin: (drain::Signal, drain::Watch),
+}
+
+/// One runtime, ready to serve.
+struct Served {
+    dispatch: Dispatch,
+    managed: Vec<Arc<dyn Managed>>,
+    facts: Arc<dyn actuator::Facts>,
+    drain_limit: Option<Duration>,
+}
+
+impl Process {
+    fn new() -> Self {
+        let health = Health::default();
+        let startup = health.indicator(actuator::STARTUP, Required::Always);
+        let metrics = Arc::new(Metrics::default());
+        process_metrics::register(&metrics);
+        process_metrics::watch_health(&metrics, health.clone());
+        Self {
+            health,
+            startup,
+            metrics,
+            shared: Shared::default(),
+            draining: CancellationToken::new(),
+            shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            calls: drain::channel(),
+            admin: drain::channel(),
+        }
+    }
+
+    async fn runtime(
+        &self,
+        loaded: &Loaded,
+        options: &StartOptions,
+        grpc: &Grpc,
+        registry: &Arc<Registry>,
+        data_dir: &DataDir,
+    ) -> anyhow::Result<Served> {
+        let app = &grpc.runtime.app;
+        let context = Context {
+            name: String::new(),
+            app_id: app.app_id.clone(),
+            data_dir: data_dir.path().to_owned(),
+            config_dir: loaded.dir.clone(),
+            shared: self.shared.clone(),
+            refs: layotto_core::Refs::default(),
+            shutdown: self.shutdown.clone(),
+            tasks: self.tasks.clone(),
+        };
+        let opening = Opening {
+            config: &grpc.runtime,
+            registry: Arc::clone(registry),
+            health: self.health.clone(),
+            context,
+        };
+        let Opened { components, managed } = opening.open().await?;
+        let runtime = Arc::new(Runtime::new(
+            &app.app_id,
+            components,
+            Arc::clone(&self.metrics),
+            self.draining.clone(),
+            self.tasks.clone(),
+        ));
+        let callback = Callback::start(Arc::clone(&runtime), app_config(app), &self.health);
+        let settings = Options {
+            api_token: options.api_token.clone(),
+            tracer: loaded.config.tracing.as_ref().map(|_| tracer(app)),
+            ..Options::default()
+        };
+        Ok(Served {
+            dispatch: Dispatch::new(Arc::clone(&runtime), settings),
+            managed,
+            facts: Arc::new(RuntimeFacts::new(callback, &grpc.runtime)),
+            drain_limit: grpc.graceful_stop_timeout,
+        })
+    }
+
+    /// Ends in order: not ready, calls finish, components flush, the last listeners close.
+    async fn end(&self, limit: Duration, managed: &[Arc<dyn Managed>]) {
+        self.startup.down("shutdown");
+        self.draining.cancel();
+        if !self.calls.0.drain_within(limit).await {
+            tracing::warn!(?limit, "calls did not end in time and were cut");
+        }
+        let close = async {
+            self.shutdown.cancel();
+            join_all(managed.iter().map(|managed| managed.close())).await;
+            self.tasks.close();
+            self.tasks.wait().await;
+        };
+        if tokio::time::timeout(CLOSE, close).await.is_err() {
+            tracing::warn!("components did not close in time");
+        }
+        self.admin.0.drain_within(CLOSE).await;
+    }
+}
+
+fn tracer(app: &config::App) -> Arc<dyn Tracer> {
+    Arc::new(SofaTracer::new(&app.app_id))
+}
+
+/// How the callback channel reaches the application.
+fn app_config(app: &config::App) -> AppConfig {
+    let probe = |probe: &config::HealthProbe| HealthProbe {
+        kind: match probe.kind {
+            config::ProbeKind::Grpc => ProbeKind::Grpc,
+            config::ProbeKind::Http => ProbeKind::Http(probe.path.clone()),
+            config::ProbeKind::Tcp => ProbeKind::Tcp,
+        },
+        interval: probe.interval,
+        timeout: probe.timeout,
+        threshold: probe.threshold,
+    };
+    AppConfig {
+        host: app.callback_host.clone(),
+        port: app.callback_port,
+        health_probe: app.health_probe.as_ref().map(probe),
+    }
+}
+
+/// Asks the components whether they are well, and opens those that are not open.
+async fn watch(managed: Vec<Arc<dyn Managed>>, shutdown: CancellationToken) {
+    loop {
+        let well = managed.iter().all(|managed| managed.status() == Status::Up);
+        let pause = if well { CHECK_EVERY } else { RECHECK_EVERY };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = join_all(managed.iter().map(|managed| managed.check())) => {}
+        }
+    }
+}
+
+/// The file that tells `layotto stop` whom to end; removed at the end.
+struct PidFile(PathBuf);
+
+impl PidFile {
+    fn write(configured: Option<&Path>, data_dir: &DataDir) -> anyhow::Result<Self> {
+        let path = configured.map_or_else(|| data_dir.path().join("layotto.pid"), Path::to_owned);
+        let write = || -> io::Result<()> {
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            fs::write(&path, format!("{}\n", std::process::id()))
+        };
+        write().with_context(|| format!("pid file {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "pid file not removed");
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! The typed configuration of the process: what the rest of the program sees of a file.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+use layotto_core::{Secret, Settings, health::Required};
+use serde_json::Value as Json;
+use tracing::level_filters::LevelFilter;
+
+use super::report::Place;
+
+/// Everything one file says.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// The server: listeners and logs.
+    pub server: Server,
+    /// Where metrics are shown; one entry for each sink of type `prometheus`.
+    pub metrics: Vec<PrometheusSink>,
+    /// Spans of calls; `None` when tracing is off or its driver is not built.
+    pub tracing: Option<Tracing>,
+    /// The administration surface.
+    pub admin: Admin,
+    /// Where the process id is written.
+    pub pid: Option<PathBuf>,
+}
+
+/// `servers[0]`.
+#[derive(Debug, Clone, Default)]
+pub struct Server {
+    /// `mosn_server_name`.
+    pub name: Option<String>,
+    /// `default_log_path`: `stdout`, `stderr` or a file.
+    pub log_path: Option<String>,
+    /// `default_log_level`; `None` where the file does not say.
+    pub log_level: Option<LevelFilter>,
+    /// `graceful_timeout`: how long connections may drain.
+    pub graceful_timeout: Option<Duration>,
+    /// `processor`: threads that serve calls; `None` lets the program choose.
+    pub processor: Option<usize>,
+    /// What is served, and where.
+    pub listeners: Vec<Listener>,
+}
+
+/// One listener.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Its name; the address where the file gives none.
+    pub name: String,
+    /// Where it listens.
+    pub address: Address,
+    /// Whether it opens its address; without, only the process itself could reach it.
+    pub bind_port: bool,
+    /// What answers.
+    pub terminal: Terminal,
+    /// `stream_filters`, in order, with their settings as the file has them.
+    pub stream_filters: Vec<StreamFilter>,
+    /// Where the file says so.
+    pub place: Place,
+}
+
+/// An address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// Host (empty: every interface) and port (0: any free one).
+    Tcp {
+        /// Host name or address, without the brackets of IPv6.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Whether other machines can reach it.
+    pub fn is_public(&self) -> bool {
+        let Self::Tcp { host, .. } = self else { return false };
+        let loopback = host.parse().map(|ip: std::net::IpAddr| ip.is_loopback());
+        host != "localhost" && !loopback.unwrap_or(false)
+    }
+}
+
+/// As the file has it.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// What answers on a listener.
+#[derive(Debug, Clone)]
+pub enum Terminal {
+    /// The runtime API.
+    Grpc(Box<Grpc>),
+    /// The actuator over HTTP/1.
+    Actuator,
+    /// Something that upstream has and this build does not have yet; nothing listens.
+    Later {
+        /// The type of the network filter.
+        filter: String,
+    },
+}
+
+/// Network filter `grpc`.
+#[derive(Debug, Clone, Default)]
+pub struct Grpc {
+    /// `server_name`; upstream knows `runtime`.
+    pub server_name: String,
+    /// `grpc_config`.
+    pub runtime: RuntimeConfig,
+    /// How long calls may go on after the process was told to stop.
+    pub graceful_stop_timeout: Option<Duration>,
+}
+
+/// A stream filter.
+#[derive(Debug, Clone)]
+pub struct StreamFilter {
+    /// Its type, such as `grpc_metric`.
+    pub type_name: String,
+    /// Its settings.
+    pub config: Json,
+    /// Where the file says so.
+    pub place: Place,
+}
+
+/// Components of one section, by name.
+pub type Components = BTreeMap<String, ComponentConfig>;
+
+/// `grpc_config`.
+#[derive(Debug, Clone, Default)]
+pub struct RuntimeConfig {
+    /// The application served.
+    pub app: App,
+    /// `hellos`
+    pub hellos: Components,
+    /// `config_store`
+    pub config_store: Components,
+    /// `rpcs`
+    pub rpcs: Components,
+    /// `pub_subs`
+    pub pub_subs: Components,
+    /// `state`
+    pub state: Components,
+    /// `file`
+    pub file: Components,
+    /// `oss`
+    pub oss: Components,
+    /// `lock`
+    pub lock: Components,
+    /// `sequencer`
+    pub sequencer: Components,
+    /// `bindings`
+    pub bindings: Components,
+    /// `secret_store`
+    pub secret_store: Components,
+    /// `custom_component`, by kind.
+    pub custom_component: BTreeMap<String, Components>,
+    /// `cryption`
+    pub cryption: Components,
+    /// `email`
+    pub email: Components,
+    /// `phone`
+    pub phone: Components,
+    /// `sms`
+    pub sms: Components,
+}
+
+/// `grpc_config.app`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct App {
+    /// The application's id; may be empty.
+    pub app_id: String,
+    /// Where the application listens for callbacks.
+    pub callback_host: String,
+    /// The port of the callbacks; 0: there are none.
+    pub callback_port: u16,
+    /// Whether the application is asked if it is well.
+    pub health_probe: Option<HealthProbe>,
+}
+
+impl Default for App {
+    fn default() -> Self {
+        Self {
+            app_id: String::new(),
+            callback_host: "127.0.0.1".to_owned(),
+            callback_port: 0,
+            health_probe: None,
+        }
+    }
+}
+
+/// `grpc_config.app.health_probe`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthProbe {
+    /// How the application is asked.
+    pub kind: ProbeKind,
+    /// Path of the HTTP request.
+    pub path: String,
+    /// Time between two questions.
+    pub interval: Duration,
+    /// Longest wait for an answer.
+    pub timeout: Duration,
+    /// Failures in a row until the application counts as down.
+    pub threshold: u32,
+}
+
+/// How an application is asked whether it is well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// gRPC health service.
+    Grpc,
+    /// HTTP GET; 2xx is well.
+    Http,
+    /// A TCP connection.
+    Tcp,
+}
+
+/// One component.
+#[derive(Debug, Clone)]
+pub struct ComponentConfig {
+    /// The section, such as `state`; of a custom component its kind.
+    pub kind: String,
+    /// The name that calls use.
+    pub name: String,
+    /// The type; for `rpcs` the name is the type.
+    pub type_name: String,
+    /// Metadata, the other keys of the element (`hello`, `address`, `timeout`, `config` of an rpc)
+    /// and, under them, those of the connection. Secrets are not filled in yet.
+    pub settings: Settings,
+    /// Secrets to add to the settings before the component is opened.
+    pub secret_ref: Vec<SecretRef>,
+    /// Live components to hand over.
+    pub component_ref: ComponentRef,
+    /// How it counts towards the health of the process.
+    pub required: Required,
+    /// `biggerThan` of a sequencer, as the file has it: keys plain or prefixed.
+    pub bigger_than: BTreeMap<String, i64>,
+    /// The connection it shares, one of `connections`.
+    pub connection: Option<String>,
+    /// Where the file says so.
+    pub place: Place,
+}
+
+/// One secret that a component needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretRef {
+    /// The secret store.
+    pub store_name: String,
+    /// The secret.
+    pub key: String,
+    /// The entry of the secret.
+    pub sub_key: String,
+    /// The setting that takes it; empty: named as the entry.
+    pub inject_as: String,
+}
+
+impl SecretRef {
+    /// The setting that takes the secret.
+    pub fn target(&self) -> &str {
+        if self.inject_as.is_empty() {
+            &self.sub_key
+        } else {
+            &self.inject_as
+        }
+    }
+}
+
+/// Names of live components to hand to another one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ComponentRef {
+    /// A secret store.
+    pub secret_store: Option<String>,
+    /// A configuration store.
+    pub config_store: Option<String>,
+}
+
+/// A metrics sink of type `prometheus`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrometheusSink {
+    /// Host to listen on; default 127.0.0.1.
+    pub address: String,
+    /// Port to listen on.
+    pub port: u16,
+    /// Path; default `/metrics`.
+    pub endpoint: String,
+    /// Leaves the metrics of the process out.
+    pub disable_collect_process: bool,
+}
+
+/// `tracing`, when it is on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tracing {
+    /// What writes the spans.
+    pub driver: TracingDriver,
+    /// Its settings, as the file has them.
+    pub config: Json,
+}
+
+/// What writes spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TracingDriver {
+    /// Upstream's `SOFATracer`.
+    SofaTracer,
+}
+
+/// `admin`.
+#[derive(Debug, Clone, Default)]
+pub struct Admin {
+    /// `address.socket_address`: where the administration API listens.
+    pub address: Option<Address>,
+    /// What a caller from elsewhere must show.
+    pub token: Option<Secret>,
+}

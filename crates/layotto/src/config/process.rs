@@ -1,0 +1,240 @@
+//! The root of the file: the server, metrics, tracing, administration.
+
+use std::{path::PathBuf, time::Duration};
+
+use layotto_core::{Registry, Secret};
+use tracing::level_filters::LevelFilter;
+
+use super::{
+    known,
+    listener::{self, Listeners},
+    model::{Address, Admin, Config, PrometheusSink, Server, Tracing, TracingDriver},
+    reader::{Field, Object, list_of},
+};
+use crate::logging;
+
+/// Reads the whole file.
+pub(super) fn read(root: &Field<'_>, registry: &Registry) -> Config {
+    root.object(|o| {
+        o.later(&["dynamic_resources", "static_resources", "node"]);
+        routes_and_clusters(o);
+        o.later(&["uds_dir", "inherit_old_mosnconfig", "plugin", "third_part_codec"]);
+        o.later(&["extends", "wasm_global_plugins"]);
+        o.ignore(&["disable_upgrade", "close_graceful"]);
+        pprof(o);
+        Config {
+            admin: o.get("admin").and_then(|field| admin(&field)).unwrap_or_default(),
+            metrics: o
+                .get("metrics")
+                .and_then(|field| metrics(&field))
+                .unwrap_or_default(),
+            tracing: o.get("tracing").and_then(|field| tracing(&field)),
+            pid: path(o, "pid"),
+            server: only_server(o, registry).unwrap_or_default(),
+        }
+    })
+    .unwrap_or_default()
+}
+
+fn path(o: &Object<'_>, key: &'static str) -> Option<PathBuf> {
+    let text = o.get(key)?.text()?;
+    (!text.is_empty()).then(|| PathBuf::from(text))
+}
+
+fn routes_and_clusters(o: &Object<'_>) {
+    let Some(field) = o.get("cluster_manager") else { return };
+    field.object(|o| {
+        o.later(&["clusters", "clusters_configs", "tls_context"]);
+        o.ignore(&["cluster_pool_enable"]);
+    });
+}
+
+fn pprof(o: &Object<'_>) {
+    let Some(field) = o.get("pprof") else { return };
+    field.object(|o| {
+        o.ignore(&["port_value", "endpoint"]);
+        if o.get("debug").and_then(|debug| debug.boolean()) == Some(true) {
+            o.field().unsupported("pprof is not supported yet and has no effect");
+        }
+    });
+}
+
+fn only_server(o: &Object<'_>, registry: &Registry) -> Option<Server> {
+    const ACCEPTED: &str = "a list with one server";
+    let field = o.require("servers", ACCEPTED)?;
+    let servers = field.list();
+    match servers.as_slice() {
+        [one] => one.object(|o| server(o, registry)),
+        [] => {
+            if matches!(field.node.value, super::node::Value::List(_)) {
+                field.error(format!("the list is empty, expected {ACCEPTED}"));
+            }
+            None
+        }
+        many => {
+            field.error(format!("multiple server not supported yet, got {}", many.len()));
+            None
+        }
+    }
+}
+
+fn server(o: &Object<'_>, registry: &Registry) -> Server {
+    o.later(&["global_log_roller"]);
+    o.ignore(&["use_netpoll_mode"]);
+    routers(o);
+    Server {
+        name: text(o, "mosn_server_name"),
+        log_path: text(o, "default_log_path"),
+        log_level: o.get("default_log_level").and_then(|field| log_level(&field)),
+        graceful_timeout: duration(o, "graceful_timeout"),
+        processor: o.get("processor").and_then(|field| processor(&field)),
+        listeners: o
+            .get("listeners")
+            .map(|field| Listeners::read(&field, registry))
+            .unwrap_or_default(),
+    }
+}
+
+/// A router without virtual hosts is what listeners without routes name; others are for the
+/// proxy, which does not route yet.
+fn routers(o: &Object<'_>) {
+    let Some(field) = o.get("routers") else { return };
+    for router in field.list() {
+        router.object(|o| {
+            o.ignore(&["router_config_name"]);
+            o.later(&["virtual_hosts", "router_configs"]);
+            o.later(&["request_headers_to_add", "request_headers_to_remove"]);
+            o.later(&["response_headers_to_add", "response_headers_to_remove"]);
+        });
+    }
+}
+
+/// A text that says something.
+pub(super) fn text(o: &Object<'_>, key: &'static str) -> Option<String> {
+    let text = o.get(key)?.text()?;
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// A duration.
+pub(super) fn duration(o: &Object<'_>, key: &'static str) -> Option<Duration> {
+    o.get(key)?.duration()
+}
+
+/// As upstream, which falls back to INFO, but says so.
+fn log_level(field: &Field<'_>) -> Option<LevelFilter> {
+    let text = field.text()?;
+    let level = logging::level(text);
+    if level.is_none() && !text.is_empty() {
+        field.advise(format!("found {text:?}, expected one of: {}; INFO is used", logging::LEVELS));
+    }
+    level
+}
+
+fn processor(field: &Field<'_>) -> Option<usize> {
+    if matches!(&field.node.value, super::node::Value::Text(text) if text == "auto") {
+        return None;
+    }
+    let threads: usize = field.number("a number of threads or \"auto\"")?;
+    (threads > 0).then_some(threads)
+}
+
+fn admin(field: &Field<'_>) -> Option<Admin> {
+    field.object(|o| Admin {
+        token: text(o, "token").map(Secret::new),
+        address: o.get("address").and_then(|field| admin_address(&field)),
+    })
+}
+
+fn admin_address(field: &Field<'_>) -> Option<Address> {
+    let address = field.object(|o| {
+        o.require("socket_address", "an object with address and port_value")?
+            .object(|o| {
+                let host = text(o, "address").unwrap_or_else(|| "127.0.0.1".to_owned());
+                let port = o.require("port_value", "a port, 0 to 65535")?.port()?;
+                o.ignore(&["protocol"]);
+                Some(Address::Tcp { host, port })
+            })?
+    })?;
+    field.unsupported("the administration API is not supported yet: nothing listens here");
+    address
+}
+
+fn metrics(field: &Field<'_>) -> Option<Vec<PrometheusSink>> {
+    field.object(|o| {
+        o.later(&["stats_matcher", "shm_zone", "shm_size"]);
+        o.ignore(&["flush_mosn", "lazy_flush", "sample", "ewma"]);
+        let sinks = o.get("sinks").map(|field| field.list()).unwrap_or_default();
+        sinks.iter().filter_map(sink).collect()
+    })
+}
+
+fn sink(field: &Field<'_>) -> Option<PrometheusSink> {
+    field.object(|o| {
+        o.require("type", "\"prometheus\"")?
+            .choice(&[("prometheus", ())])?;
+        let config = o.require("config", "an object with the port")?;
+        config.object(prometheus)?
+    })?
+}
+
+fn prometheus(o: &Object<'_>) -> Option<PrometheusSink> {
+    o.later(&["percentiles"]);
+    o.ignore(&["disable_collect_go"]);
+    let flag = |key| o.get(key).and_then(|field| field.boolean());
+    let sink = PrometheusSink {
+        address: text(o, "address").unwrap_or_else(|| "127.0.0.1".to_owned()),
+        endpoint: text(o, "endpoint").unwrap_or_else(|| "/metrics".to_owned()),
+        disable_collect_process: flag("disable_collect_process").unwrap_or_default(),
+        port: o.require("port", "a port, 0 to 65535")?.port()?,
+    };
+    Some(sink)
+}
+
+fn tracing(field: &Field<'_>) -> Option<Tracing> {
+    field.object(|o| {
+        let enabled = o.get("enable").and_then(|field| field.boolean()).unwrap_or(false);
+        let config = o.get("config");
+        let driver = o.get("driver").and_then(|field| tracing_driver(&field, enabled));
+        if !enabled {
+            return None;
+        }
+        Some(Tracing {
+            driver: driver?,
+            config: config.map(|field| field.node.to_json()).unwrap_or_default(),
+        })
+    })?
+}
+
+fn tracing_driver(field: &Field<'_>, enabled: bool) -> Option<TracingDriver> {
+    match field.text()? {
+        "SOFATracer" => Some(TracingDriver::SofaTracer),
+        driver if known::LATER_TRACING_DRIVERS.contains(&driver) => {
+            if enabled {
+                field.unsupported(format!(
+                    "tracing driver {driver} is not supported yet: tracing is off"
+                ));
+            }
+            None
+        }
+        driver => {
+            let known = list_of(["SOFATracer"].iter().chain(known::LATER_TRACING_DRIVERS));
+            field.error(format!("found {driver:?}, expected {known}"));
+            None
+        }
+    }
+}
+
+/// Warns of surfaces that strangers can reach without a token.
+pub(super) fn advise_on_exposure(config: &Config, findings: &super::report::Findings) {
+    if config.admin.token.is_some() {
+        return;
+    }
+    for listener in &config.server.listeners {
+        if listener::is_exposed(listener) {
+            let message = "the actuator listens on an address that other machines reach, and there is no \
+                           admin token (admin.token, LAYOTTO_ADMIN_TOKEN): its changing calls answer \
+                           loopback callers only";
+            findings.advise(listener.place.clone(), message);
+        }
+    }
+}

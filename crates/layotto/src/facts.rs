@@ -1,0 +1,54 @@
+//! What the actuator shows of a runtime besides its components.
+
+use layotto_api::callback::Callback;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{actuator::Facts, config::RuntimeConfig};
+
+/// What is shown of the settings of an rpc.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Channels {
+    channel: Vec<Channel>,
+}
+
+#[derive(Deserialize)]
+struct Channel {
+    protocol: String,
+    listener: String,
+}
+
+/// The facts of one runtime.
+pub struct RuntimeFacts {
+    callback: Callback,
+    rpc_targets: Value,
+}
+
+impl RuntimeFacts {
+    /// The facts of the runtime that `config` describes.
+    pub fn new(callback: Callback, config: &RuntimeConfig) -> Self {
+        let target = |(name, rpc): (&String, &crate::config::ComponentConfig)| {
+            let channels = rpc.settings.parse::<Channels>().map(|parsed| parsed.config.channel).unwrap_or_default();
+            let shown = |Channel { protocol, listener }: Channel| {
+                json!({"rpc": name, "protocol": protocol, "listener": listener})
+            };
+            channels.into_iter().map(shown).collect::<Vec<_>>()
+        };
+        let rpc_targets = config.rpcs.iter().flat_map(target).collect();
+        Self { callback, rpc_targets }
+    }
+}
+
+impl Facts for RuntimeFacts {
+    fn subscriptions(&self) -> Value {
+        let listed = self.callback.subscriptions().into_iter();
+        listed
+            .map(|listed| json!({"pubsub": listed.pubsub, "topic": listed.topic, "mode": listed.mode.as_str()}))
+            .collect()
+    }
+
+    fn rpc_targets(&self) -> Value {
+        self.rpc_targets.clone()
+    }
+}
