@@ -66,10 +66,20 @@ impl Callback {
         let link = Arc::new(Link::new(runtime.shutdown.clone(), app.health_probe.is_none()));
         if let Some(config) = app.health_probe {
             let indicator = health.indicator("app", Required::Always);
-            runtime.tasks.spawn(probe::run(config, address.clone(), Arc::clone(&link), indicator));
+            runtime
+                .tasks
+                .spawn(probe::run(config, address.clone(), Arc::clone(&link), indicator));
         }
         let tasks = runtime.tasks.clone();
-        tasks.spawn(Session { runtime, address, link, wanted: BTreeMap::new() }.run());
+        tasks.spawn(
+            Session {
+                runtime,
+                address,
+                link,
+                wanted: BTreeMap::new(),
+            }
+            .run(),
+        );
         Self { subscriptions }
     }
 
@@ -137,7 +147,8 @@ impl Session {
         self.link.set(Some(connection.clone()));
         let lost = connection.lost.clone();
         let mut is_listed = false;
-        lost.run_until_cancelled(self.ask_and_refresh(&connection, &mut is_listed)).await;
+        lost.run_until_cancelled(self.ask_and_refresh(&connection, &mut is_listed))
+            .await;
         self.link.set(None);
         is_listed
     }
@@ -170,19 +181,31 @@ impl Session {
             // If a topic is listed twice, the last entry counts.
             wanted.insert(key, asked);
         }
-        self.wanted.retain(|key, known| wanted.get(key) == Some(&known.asked));
+        self.wanted
+            .retain(|key, known| wanted.get(key) == Some(&known.asked));
         for (key, asked) in wanted {
             if self.wanted.contains_key(&key) {
                 continue;
             }
             if let Some(live) = self.live(&asked) {
-                self.wanted.insert(key, Wanted { asked, live, failure: String::new() });
+                self.wanted.insert(
+                    key,
+                    Wanted {
+                        asked,
+                        live,
+                        failure: String::new(),
+                    },
+                );
             }
         }
     }
 
     fn live(&self, asked: &TopicSubscription) -> Option<Live> {
-        let TopicSubscription { pubsub_name, topic, metadata } = asked;
+        let TopicSubscription {
+            pubsub_name,
+            topic,
+            metadata,
+        } = asked;
         let Some(slot) = self.runtime.components.pubsub.get(pubsub_name) else {
             tracing::warn!(target: "layotto::api", pubsub = pubsub_name, topic, "subscription to an unknown pubsub ignored");
             return None;
@@ -196,7 +219,12 @@ impl Session {
             metadata: metadata.clone(),
             handler,
         };
-        Some(Live::new(Arc::clone(slot), wish, Mode::Callback, self.runtime.subscriptions.clone()))
+        Some(Live::new(
+            Arc::clone(slot),
+            wish,
+            Mode::Callback,
+            self.runtime.subscriptions.clone(),
+        ))
     }
 
     /// Makes the subscriptions that are not there yet, all at once.
@@ -208,9 +236,17 @@ impl Session {
 impl Wanted {
     async fn refresh(&mut self) {
         let begun = Instant::now();
-        let failure = self.live.refresh().await.err().map(|error| error.to_string()).unwrap_or_default();
+        let failure = self
+            .live
+            .refresh()
+            .await
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default();
         if failure != self.failure {
-            let TopicSubscription { pubsub_name, topic, .. } = &self.asked;
+            let TopicSubscription {
+                pubsub_name, topic, ..
+            } = &self.asked;
             if failure.is_empty() {
                 tracing::info!(target: "layotto::api", pubsub = pubsub_name, topic, took = ?begun.elapsed(), "subscribed");
             } else {

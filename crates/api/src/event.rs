@@ -140,5 +140,10 @@ impl<'de> Deserialize<'de> for Envelope {
 
 /// A media type without its parameters, in lower case.
 fn media_type(content_type: &str) -> String {
-    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
 }

@@ -48,16 +48,35 @@ impl Default for Metrics {
         let succeeded = Family::default();
         let failed = Family::default();
         let duration = Family::new_with_constructor(histogram as fn() -> Histogram);
-        registry.register("layotto_requests_succeeded", "Calls answered OK", succeeded.clone());
-        registry.register("layotto_requests_failed", "Calls answered with an error", failed.clone());
-        registry.register("layotto_request_duration_seconds", "Time to answer a call", duration.clone());
-        Self { registry: Mutex::new(registry), succeeded, failed, duration }
+        registry.register(
+            "layotto_requests_succeeded",
+            "Calls answered OK",
+            succeeded.clone(),
+        );
+        registry.register(
+            "layotto_requests_failed",
+            "Calls answered with an error",
+            failed.clone(),
+        );
+        registry.register(
+            "layotto_request_duration_seconds",
+            "Time to answer a call",
+            duration.clone(),
+        );
+        Self {
+            registry: Mutex::new(registry),
+            succeeded,
+            failed,
+            duration,
+        }
     }
 }
 
 /// From 50 µs, a call that stays in the process, to 5 s.
 fn histogram() -> Histogram {
-    Histogram::new([50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 10e-3, 50e-3, 250e-3, 1.0, 5.0])
+    Histogram::new([
+        50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 10e-3, 50e-3, 250e-3, 1.0, 5.0,
+    ])
 }
 
 impl Metrics {
@@ -74,13 +93,19 @@ impl Metrics {
 
     /// Adds further metrics of the process to the registry.
     pub fn register(&self, add: impl FnOnce(&mut Registry)) {
-        add(&mut self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        add(&mut self
+            .registry
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner));
     }
 
     /// Everything, in the text format of OpenMetrics.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let registry = self
+            .registry
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         prometheus_client::encoding::text::encode(&mut text, &registry)?;
         Ok(text)
     }
@@ -89,7 +114,10 @@ impl Metrics {
 impl MethodMetrics {
     /// Counts one call that began at `begun`.
     pub fn count<T>(&self, begun: Instant, outcome: &Result<T, Status>) {
-        self.record(begun.elapsed(), outcome.as_ref().err().map_or(Code::Ok, Status::code));
+        self.record(
+            begun.elapsed(),
+            outcome.as_ref().err().map_or(Code::Ok, Status::code),
+        );
     }
 
     /// Counts one call that took `took` and ended with `code`.
@@ -99,6 +127,11 @@ impl MethodMetrics {
             self.succeeded.inc();
             return;
         }
-        self.failed.get_or_create(&CodeLabels { method: self.method, code: status::name(code) }).inc();
+        self.failed
+            .get_or_create(&CodeLabels {
+                method: self.method,
+                code: status::name(code),
+            })
+            .inc();
     }
 }

@@ -70,7 +70,15 @@ impl Runtime {
     ) -> Self {
         let sequences = crate::ops::sequencer::SegmentCaches::default();
         let subscriptions = crate::ops::pubsub::Subscriptions::default();
-        Self { app_id: app_id.into(), components, metrics, shutdown, tasks, subscriptions, sequences }
+        Self {
+            app_id: app_id.into(),
+            components,
+            metrics,
+            shutdown,
+            tasks,
+            subscriptions,
+            sequences,
+        }
     }
 }
 
@@ -95,7 +103,9 @@ pub(crate) fn look_up<'a, T: ?Sized>(
 /// A component's error as the caller sees it: upstream's text around the component's, and where
 /// the error comes from.
 pub(crate) fn component_error(kind: &'static str, name: &str, text: String, error: Error) -> Error {
-    let mut shaped = Error::new(error.kind(), text).with_detail("kind", kind).with_detail("component", name);
+    let mut shaped = Error::new(error.kind(), text)
+        .with_detail("kind", kind)
+        .with_detail("component", name);
     for (key, value) in error.details() {
         shaped = shaped.with_detail(key, value.clone());
     }

@@ -60,7 +60,10 @@ impl<T: ?Sized> Slot<T> {
 
     /// Takes the component out, for `error`.
     pub fn vacate(&self, error: &Error) {
-        self.content.store(Arc::new(Content::Absent(error.kind(), error.message().to_owned())));
+        self.content.store(Arc::new(Content::Absent(
+            error.kind(),
+            error.message().to_owned(),
+        )));
     }
 }
 

@@ -11,17 +11,28 @@ pub const DOMAIN: &str = "layotto";
 /// The detail of an error that names its reason, in capitals; the code's name stands in for it.
 pub const REASON: &str = "reason";
 
+/// The longest text sent, in bytes: a status travels in a header field, twice, and clients refuse
+/// header lists of more than 8 KiB.
+const TEXT_LIMIT: usize = 2048;
+
 /// The status for `error`: code by kind, its text, and `google.rpc.ErrorInfo`.
 pub fn from_error(error: &Error) -> Status {
     let code = code(error.kind());
     if code == Code::Internal {
         tracing::error!(target: "layotto::api", error = error as &dyn std::error::Error, "call failed");
     }
-    let mut metadata: HashMap<String, String> =
-        error.details().iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+    let mut metadata: HashMap<String, String> = error
+        .details()
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), value.clone()))
+        .collect();
     let reason = metadata.remove(REASON).unwrap_or_else(|| name(code).to_owned());
     let details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
-    Status::with_error_details(code, error.message(), details)
+    Status::with_error_details(code, bounded(error.message()), details)
+}
+
+fn bounded(text: &str) -> &str {
+    text.split_at(text.floor_char_boundary(TEXT_LIMIT)).0
 }
 
 /// The gRPC code of a kind of error.
@@ -64,5 +75,17 @@ pub fn name(code: Code) -> &'static str {
         Code::Unavailable => "UNAVAILABLE",
         Code::DataLoss => "DATA_LOSS",
         Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_at_a_character() {
+        assert_eq!(bounded("short"), "short");
+        let long = format!("{}é and more", "x".repeat(TEXT_LIMIT - 1));
+        assert_eq!(bounded(&long).len(), TEXT_LIMIT - 1);
     }
 }

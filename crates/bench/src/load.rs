@@ -27,11 +27,6 @@ impl Round {
         let index = (last as f64 * share).round() as usize;
         self.latencies.get(index).copied().unwrap_or_default()
     }
-
-    /// Calls per second.
-    pub fn rate(&self) -> f64 {
-        self.calls as f64 / self.took.as_secs_f64()
-    }
 }
 
 /// One kind of call.

@@ -17,16 +17,17 @@ pub(crate) struct Clock(Source);
 
 #[derive(Debug, Clone)]
 enum Source {
-    Running { started: Instant, wall: Millis },
+    Running {
+        started: Instant,
+        wall: Millis,
+    },
     #[cfg(test)]
     Manual(std::sync::Arc<std::sync::atomic::AtomicU64>),
 }
 
 impl Default for Clock {
     fn default() -> Self {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(Source::Running {
             started: Instant::now(),
             wall: millis(wall),

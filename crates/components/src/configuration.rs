@@ -28,3 +28,6 @@ fn deletion(item: Item) -> Item {
         ..Item::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,7 +165,12 @@ mod tests {
         assert_eq!(map.occupied(), 2);
         tokio::time::sleep(SWEEP_INTERVAL * 2).await;
         assert_eq!(map.occupied(), 1);
-        assert_eq!(map.hold_key("lasting").get("lasting", map.clock()).map(|e| e.value), Some(2));
+        assert_eq!(
+            map.hold_key("lasting")
+                .get("lasting", map.clock())
+                .map(|e| e.value),
+            Some(2)
+        );
     }
 
     #[tokio::test(start_paused = true)]

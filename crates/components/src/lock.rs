@@ -15,3 +15,6 @@ fn standing(holder: Option<&str>, owner: &str) -> Status {
         Some(_) => Status::BelongsToOthers,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,3 +8,6 @@ mod policy;
 mod queue;
 
 pub use self::{embedded::Embedded, memory::Memory};
+
+#[cfg(test)]
+mod tests;

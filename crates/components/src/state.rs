@@ -1,7 +1,10 @@
 //! State stores.
 
+mod change;
 pub mod embedded;
 pub mod memory;
-mod change;
 
 pub use self::{embedded::Embedded, memory::Memory};
+
+#[cfg(test)]
+mod tests;

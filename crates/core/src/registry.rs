@@ -11,13 +11,14 @@ use crate::{
 };
 
 type OpenFuture<T> = Pin<Box<dyn Future<Output = Result<Arc<T>>> + Send>>;
+type OpenFn<T> = dyn Fn(&Settings, Context) -> OpenFuture<T> + Send + Sync;
 
 /// A component type: its name, its settings, and how to open it.
 pub struct TypeInfo<T: ?Sized> {
     name: &'static str,
     schema: fn() -> Schema,
     check: fn(&Settings) -> Result<Vec<String>, SettingsError>,
-    open: Box<dyn Fn(&Settings, Context) -> OpenFuture<T> + Send + Sync>,
+    open: Box<OpenFn<T>>,
 }
 
 impl<T: ?Sized> TypeInfo<T> {

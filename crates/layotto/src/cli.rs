@@ -89,10 +89,7 @@ impl From<anyhow::Error> for Failure {
 
 /// Runs the command that the process's arguments name; `run` is what `start` does once it has a
 /// configuration.
-pub fn main(
-    registry: &Registry,
-    run: impl FnOnce(Loaded, StartOptions) -> anyhow::Result<()>,
-) -> ExitCode {
+pub fn main(registry: &Registry, run: impl FnOnce(Loaded, StartOptions) -> anyhow::Result<()>) -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if arguments.len() < 2 {
         return print_help();
@@ -141,7 +138,9 @@ fn report(outcome: Result<ExitCode, Failure>) -> ExitCode {
 fn print(text: impl fmt::Display) -> Result<ExitCode, Failure> {
     let mut out = std::io::stdout().lock();
     match write!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(anyhow::Error::from(error).into()),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::from(error).into())
+        }
         _ => Ok(ExitCode::SUCCESS),
     }
 }

@@ -120,7 +120,9 @@ pub fn pid_file(file: &Path, env: Env<'_>) -> io::Result<Option<PathBuf>> {
     let node::Value::Object(entries) = tree.value else {
         return Ok(None);
     };
-    let pid = entries.into_iter().find(|entry| entry.key.eq_ignore_ascii_case("pid"));
+    let pid = entries
+        .into_iter()
+        .find(|entry| entry.key.eq_ignore_ascii_case("pid"));
     Ok(pid.and_then(|entry| match entry.value.value {
         node::Value::Text(path) if !path.is_empty() => Some(path.into()),
         _ => None,
@@ -169,18 +171,11 @@ fn read(
     if let Some(token) = env("LAYOTTO_ADMIN_TOKEN").filter(|token| !token.is_empty()) {
         config.admin.token = Some(Secret::new(token));
     }
-    process::advise_on_exposure(&config, &findings);
     (config, findings.into_report())
 }
 
 /// The tree with its variables replaced; `None` where the text is no tree at all.
-fn tree(
-    bytes: &[u8],
-    format: Format,
-    file: &Arc<str>,
-    env: Env<'_>,
-    findings: &Findings,
-) -> Option<Node> {
+fn tree(bytes: &[u8], format: Format, file: &Arc<str>, env: Env<'_>, findings: &Findings) -> Option<Node> {
     match syntax(bytes, format) {
         Ok(mut tree) => {
             expand::expand(&mut tree, &whole(file), env, findings);
@@ -196,7 +191,10 @@ fn tree(
 
 fn syntax(bytes: &[u8], format: Format) -> Result<Node, SyntaxError> {
     if bytes.len() > MAX_BYTES {
-        return Err(SyntaxError::new(0, format!("is larger than {} MiB", MAX_BYTES >> 20)));
+        return Err(SyntaxError::new(
+            0,
+            format!("is larger than {} MiB", MAX_BYTES >> 20),
+        ));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();

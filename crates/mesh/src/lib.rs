@@ -3,6 +3,25 @@
 //! A [`Listener`] accepts connections and hands their requests to a `tower` service. That service
 //! is a [`stack`]: one terminal (the gRPC API, the actuator, a proxy) under a few layers. A
 //! [`drain`] ends listeners and connections without losing a request. Knows no component.
+//!
+//! ```no_run
+//! # use std::{convert::Infallible, time::Duration};
+//! # use layotto_mesh::{Address, Listener, drain, listener::Config, stack};
+//! # async fn hello(_: stack::Request) -> Result<http::Response<String>, Infallible> {
+//! #     Ok(http::Response::new("hello".into()))
+//! # }
+//! # async fn run(until: impl Future) -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config::new("grpc", "127.0.0.1:34904".parse::<Address>()?);
+//! let listener = Listener::bind(&config).await?;
+//! let stack = stack::over(tower::service_fn(hello))
+//!     .push(stack::deadline::layer())
+//!     .push(stack::catch_panic::layer());
+//! let (signal, watch) = drain::channel();
+//! tokio::spawn(listener.serve(stack.into_service(), watch.clone()));
+//! until.await;
+//! let clean = signal.drain_within(Duration::from_secs(30)).await;
+//! # drop(clean); Ok(()) }
+//! ```
 
 pub mod address;
 pub mod connection;

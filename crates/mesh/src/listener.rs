@@ -84,7 +84,7 @@ impl Listener {
 
     /// Accepts connections and serves their requests with clones of `service` until the drain
     /// begins, then closes the socket and returns. Connections are tasks of their own, which the
-    /// drain waits for; dropping this future only stops accepting.
+    /// drain waits for, as it does for this future; dropping it only stops accepting.
     pub fn serve<S, B>(self, service: S, drain: drain::Watch) -> impl Future<Output = ()> + Send
     where
         S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
@@ -92,7 +92,9 @@ impl Listener {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        accept::run(self, service, drain)
+        // Taken now, as a drain may end before this future is first polled.
+        let hold = drain.hold();
+        accept::run(self, service, drain, hold)
     }
 }
 

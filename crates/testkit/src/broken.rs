@@ -1,5 +1,6 @@
 //! Correct components with a defect put around them: what the assertions must be able to find.
 
+mod configuration;
 mod lock;
 mod pubsub;
 mod sequencer;
@@ -7,7 +8,9 @@ mod state;
 
 use std::sync::Arc;
 
-use layotto_core::{lock::LockStore, pubsub::PubSub, sequencer::Sequencer, state::StateStore};
+use layotto_core::{
+    configuration::ConfigStore, lock::LockStore, pubsub::PubSub, sequencer::Sequencer, state::StateStore,
+};
 
 /// A defect, and the assertions that must find it.
 pub struct Defect<T: ?Sized> {
@@ -27,6 +30,11 @@ pub fn states() -> Vec<Defect<dyn StateStore>> {
 /// Defects of lock stores.
 pub fn locks() -> Vec<Defect<dyn LockStore>> {
     lock::defects()
+}
+
+/// Defects of configuration stores.
+pub fn configurations() -> Vec<Defect<dyn ConfigStore>> {
+    configuration::defects()
 }
 
 /// Defects of brokers.

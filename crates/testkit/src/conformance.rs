@@ -25,6 +25,9 @@ pub use self::subject::Subject;
 /// What an assertion found: nothing, or what is wrong.
 pub type Verified = Result<(), String>;
 
+/// An assertion at work.
+pub type Trial = Pin<Box<dyn Future<Output = Verified>>>;
+
 /// How long an assertion waits for something that a correct component does at once.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -35,7 +38,7 @@ pub struct Assertion<T: ?Sized> {
     /// Why it does not apply to the component; `None` where it does.
     pub needs: fn(&Subject<T>) -> Option<&'static str>,
     /// Finds out whether it holds. The future stays on the thread that made it.
-    pub run: fn(Subject<T>) -> Pin<Box<dyn Future<Output = Verified>>>,
+    pub run: fn(Subject<T>) -> Trial,
 }
 
 impl<T: ?Sized> Clone for Assertion<T> {

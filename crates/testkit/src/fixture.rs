@@ -1,9 +1,9 @@
 //! What each component type needs to be opened in a test, and what is known of it beforehand.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::PathBuf};
 
 use layotto_core::{Metadata, Settings};
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::HttpService;
@@ -19,8 +19,12 @@ pub struct Facts {
     pub counts: bool,
     /// What its secrets are, or some of them.
     pub secrets: HashMap<String, HashMap<String, String>>,
-    /// What it says for a secret that does not exist, where that is no error.
-    pub missing_secret: Option<String>,
+    /// A secret that does not exist is an error; else its value is an empty text.
+    pub knows_missing_secrets: bool,
+    /// The folder that names of files are relative to, where directories must be made beforehand.
+    pub files_root: Option<PathBuf>,
+    /// An upload that fails leaves what was there before.
+    pub whole_uploads: bool,
     /// The metadata with which files are put.
     pub put_metadata: Metadata,
     /// What it greets with.
@@ -36,7 +40,9 @@ impl Default for Facts {
             fenced: true,
             counts: true,
             secrets: HashMap::new(),
-            missing_secret: None,
+            knows_missing_secrets: true,
+            files_root: None,
+            whole_uploads: true,
             put_metadata: Metadata::new(),
             greeting: String::new(),
             quirks: Vec::new(),
@@ -92,18 +98,32 @@ pub async fn of(section: &str, type_name: &str) -> Result<Fixture, String> {
 }
 
 fn local_files(fixture: &mut Fixture) {
+    let root = fixture.dir.path().join("files");
+    fixture.settings.set("root", root.to_string_lossy().into_owned());
+    fixture.facts.files_root = Some(root);
+    fixture.facts.whole_uploads = false;
     fixture.facts.durable = true;
     // Mode 0644; O_RDWR, O_CREAT and O_TRUNC, as Linux numbers them.
     let metadata = [("FileMode", "420"), ("FileFlag", "578")];
-    fixture.facts.put_metadata = metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    fixture.facts.put_metadata = metadata
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
 }
 
 fn secrets_file(fixture: &mut Fixture) -> Result<(), String> {
     let path = fixture.dir.path().join("secrets.json");
     let content = json!({"plain": "p4ss-v", "nested": {"user": "us3r-v", "deep": {"key": "k3y-v"}}, "empty": "", "ünï": "✓"});
     std::fs::write(&path, content.to_string()).map_err(|error| format!("writing the secrets: {error}"))?;
-    fixture.settings.set("secretsFile", path.to_string_lossy().into_owned());
-    let known = [("plain", "p4ss-v"), ("nested:user", "us3r-v"), ("nested:deep:key", "k3y-v"), ("empty", ""), ("ünï", "✓")];
+    fixture
+        .settings
+        .set("secretsFile", path.to_string_lossy().into_owned());
+    let known = [
+        ("plain", "p4ss-v"),
+        ("nested:user", "us3r-v"),
+        ("nested:deep:key", "k3y-v"),
+        ("empty", ""),
+        ("ünï", "✓"),
+    ];
     fixture.facts.secrets = known.map(|(name, value)| single(name, value)).into();
     Ok(())
 }
@@ -112,6 +132,7 @@ fn environment(fixture: &mut Fixture) {
     let known = ["PATH", "CARGO_MANIFEST_DIR", "HOME"].into_iter();
     let known = known.filter_map(|name| Some(single(name, &std::env::var(name).ok()?)));
     fixture.facts.secrets = known.collect();
+    fixture.facts.knows_missing_secrets = false;
 }
 
 fn single(name: &str, value: &str) -> (String, HashMap<String, String>) {
@@ -128,9 +149,6 @@ async fn http_binding(fixture: &mut Fixture) {
 async fn http_invoker(fixture: &mut Fixture) {
     let service = HttpService::start().await;
     let channel = json!([{"protocol": "http", "listener": service.addr.to_string(), "size": 8}]);
-    fixture.settings = Settings::from_iter([("config", Value::from(serde_json::Map::from_iter([(
-        "channel".to_owned(),
-        channel,
-    )])))]);
+    fixture.settings.set("channel", channel);
     fixture.http = Some(service);
 }

@@ -84,7 +84,9 @@ impl HttpService {
 pub(crate) async fn loopback() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
     let listener = listener.expect("a test needs a port on loopback");
-    let addr = listener.local_addr().expect("invariant: a bound socket has an address");
+    let addr = listener
+        .local_addr()
+        .expect("invariant: a bound socket has an address");
     (listener, addr)
 }
 
@@ -183,7 +185,10 @@ impl Answer {
 
 async fn answer(request: &Received) -> Option<Answer> {
     let path = request.path();
-    if let Some(status) = path.strip_prefix("/status/").and_then(|status| status.parse().ok()) {
+    if let Some(status) = path
+        .strip_prefix("/status/")
+        .and_then(|status| status.parse().ok())
+    {
         return Some(Answer::status(status));
     }
     Some(match path {

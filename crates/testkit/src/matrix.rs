@@ -50,7 +50,10 @@ pub struct Column {
 impl Column {
     /// How many assertions hold.
     pub fn passes(&self) -> usize {
-        self.verdicts.iter().filter(|verdict| **verdict == Verdict::Passed).count()
+        self.verdicts
+            .iter()
+            .filter(|verdict| **verdict == Verdict::Passed)
+            .count()
     }
 
     fn ignored(type_name: &'static str, reason: &str, assertions: usize) -> Self {
@@ -112,7 +115,9 @@ pub async fn column<T: ?Sized + Component>(
     let (started, type_name) = (Instant::now(), source.type_name);
     let verdicts = match Subject::open(source, fixture).await {
         Ok(subject) => {
-            let verdicts = assertions.iter().map(|assertion| verdict(subject.clone(), *assertion));
+            let verdicts = assertions
+                .iter()
+                .map(|assertion| verdict(subject.clone(), *assertion));
             stream::iter(verdicts).buffered(AT_ONCE).collect().await
         }
         Err(wrong) => vec![Verdict::Failed(wrong); assertions.len()],
@@ -127,8 +132,16 @@ pub async fn column<T: ?Sized + Component>(
 
 async fn verdict<T: ?Sized + Component>(subject: Subject<T>, assertion: Assertion<T>) -> Verdict {
     let subject = subject.named(assertion.name);
-    let quirk = subject.fixture.facts.quirks.iter().find(|(name, _)| *name == assertion.name);
-    if let Some(reason) = quirk.map(|(_, reason)| *reason).or_else(|| (assertion.needs)(&subject)) {
+    let quirk = subject
+        .fixture
+        .facts
+        .quirks
+        .iter()
+        .find(|(name, _)| *name == assertion.name);
+    if let Some(reason) = quirk
+        .map(|(_, reason)| *reason)
+        .or_else(|| (assertion.needs)(&subject))
+    {
         return Verdict::Ignored(reason.to_owned());
     }
     // A thread of its own, so that a panic is a verdict too.
@@ -174,7 +187,10 @@ impl Matrix {
             Verdict::Passed => "pass".to_owned(),
             Verdict::Failed(_) => "FAIL".to_owned(),
             Verdict::Ignored(reason) => {
-                let number = reasons.iter().position(|known| known == reason).unwrap_or_default();
+                let number = reasons
+                    .iter()
+                    .position(|known| known == reason)
+                    .unwrap_or_default();
                 format!("ignored [{}]", number + 1)
             }
         }
@@ -184,21 +200,40 @@ impl Matrix {
 impl fmt::Display for Matrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reasons = self.reasons();
-        let first = self.assertions.iter().map(|name| name.len()).max().unwrap_or_default().max(30);
+        let first = self
+            .assertions
+            .iter()
+            .map(|name| name.len())
+            .max()
+            .unwrap_or_default()
+            .max(30);
         let row = |f: &mut fmt::Formatter<'_>, name: &str, cells: &[String]| {
             let cells: String = cells.iter().map(|cell| format!("  {cell:<14}")).collect();
             writeln!(f, "{}", format!("{name:<first$}{cells}").trim_end())
         };
-        let names: Vec<_> = self.columns.iter().map(|column| column.type_name.to_owned()).collect();
+        let names: Vec<_> = self
+            .columns
+            .iter()
+            .map(|column| column.type_name.to_owned())
+            .collect();
         row(f, self.kind, &names)?;
         for (index, assertion) in self.assertions.iter().enumerate() {
-            let verdicts = self.columns.iter().filter_map(|column| column.verdicts.get(index));
+            let verdicts = self
+                .columns
+                .iter()
+                .filter_map(|column| column.verdicts.get(index));
             let cells: Vec<_> = verdicts.map(|verdict| self.cell(verdict, &reasons)).collect();
             row(f, assertion, &cells)?;
         }
-        let totals = self.columns.iter().map(|column| format!("{} of {}", column.passes(), column.verdicts.len()));
+        let totals = self
+            .columns
+            .iter()
+            .map(|column| format!("{} of {}", column.passes(), column.verdicts.len()));
         row(f, "passed", &totals.collect::<Vec<_>>())?;
-        let times = self.columns.iter().map(|column| format!("{:.1} s", column.took.as_secs_f32()));
+        let times = self
+            .columns
+            .iter()
+            .map(|column| format!("{:.1} s", column.took.as_secs_f32()));
         row(f, "took", &times.collect::<Vec<_>>())?;
         for (number, reason) in reasons.iter().enumerate() {
             writeln!(f, "[{}] {reason}", number + 1)?;

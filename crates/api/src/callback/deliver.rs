@@ -34,9 +34,19 @@ impl Delivery {
             let Some(connection) = self.link.connection().await else {
                 return Outcome::Retry(Error::unavailable("the sidecar is shutting down"));
             };
-            match connection.client.clone().on_topic_event(topic_event_call(event)).await {
+            match connection
+                .client
+                .clone()
+                .on_topic_event(topic_event_call(event))
+                .await
+            {
                 Ok(response) => {
-                    return outcome(response.into_inner().status, &self.pubsub, &event.topic, &event.id);
+                    return outcome(
+                        response.into_inner().status,
+                        &self.pubsub,
+                        &event.topic,
+                        &event.id,
+                    );
                 }
                 // The application never saw it: wait for the next connection, at no cost of an attempt.
                 Err(status) if is_unsent(&status) => connection.lost.cancel(),

@@ -39,7 +39,10 @@ impl Address {
     pub(super) fn new(host: &str, port: u16) -> Self {
         let host = host.trim().trim_start_matches('[').trim_end_matches(']');
         let host = if host.is_empty() { "127.0.0.1" } else { host };
-        Self { host: host.to_owned(), port }
+        Self {
+            host: host.to_owned(),
+            port,
+        }
     }
 
     pub(super) async fn dial(&self) -> io::Result<TcpStream> {
@@ -74,24 +77,38 @@ pub(super) async fn connect(address: &Address) -> Result<Connection, tonic::tran
     let target = address.clone();
     let is_used = Arc::new(AtomicBool::new(false));
     let connector = tower::service_fn(move |_: Uri| {
-        let (target, signal, is_first) = (target.clone(), signal.clone(), !is_used.swap(true, Ordering::Relaxed));
+        let (target, signal, is_first) = (
+            target.clone(),
+            signal.clone(),
+            !is_used.swap(true, Ordering::Relaxed),
+        );
         async move {
             if !is_first {
                 signal.cancel();
-                return Err(io::Error::new(io::ErrorKind::NotConnected, "the connection is gone"));
+                return Err(io::Error::new(
+                    io::ErrorKind::NotConnected,
+                    "the connection is gone",
+                ));
             }
             let stream = target.dial().await?;
             stream.set_nodelay(true)?;
             let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
             SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-            Ok(TokioIo::new(Watched { stream, _lost: signal.drop_guard() }))
+            Ok(TokioIo::new(Watched {
+                stream,
+                _lost: signal.drop_guard(),
+            }))
         }
     });
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .unwrap_or_else(|_| Endpoint::from_static("http://localhost"))
         .connect_timeout(CONNECT);
     let channel = endpoint.connect_with_connector(connector).await?;
-    Ok(Connection { client: AppCallbackClient::new(channel.clone()), channel, lost })
+    Ok(Connection {
+        client: AppCallbackClient::new(channel.clone()),
+        channel,
+        lost,
+    })
 }
 
 /// Whether a call failed before any of it reached the application.
@@ -164,7 +181,13 @@ pub(super) struct Link {
 impl Link {
     /// A link without a connection; `is_well` unless a probe has to say so first.
     pub(super) fn new(shutdown: CancellationToken, is_well: bool) -> Self {
-        Self { state: watch::Sender::new(State { connection: None, is_well }), shutdown }
+        Self {
+            state: watch::Sender::new(State {
+                connection: None,
+                is_well,
+            }),
+            shutdown,
+        }
     }
 
     pub(super) fn set(&self, connection: Option<Connection>) {
@@ -183,7 +206,8 @@ impl Link {
     /// Waits until the application is connected and well; `None` at shutdown.
     pub(super) async fn connection(&self) -> Option<Connection> {
         let mut state = self.state.subscribe();
-        let usable = |state: &State| state.is_well && state.connection.as_ref().is_some_and(Connection::is_up);
+        let usable =
+            |state: &State| state.is_well && state.connection.as_ref().is_some_and(Connection::is_up);
         let found = self.shutdown.run_until_cancelled(state.wait_for(usable)).await;
         found?.ok()?.connection.clone()
     }

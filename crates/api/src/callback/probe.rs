@@ -42,14 +42,21 @@ pub struct HealthProbe {
 impl HealthProbe {
     /// A probe of `kind` with the default times.
     pub fn new(kind: ProbeKind) -> Self {
-        Self { kind, interval: Duration::from_secs(5), timeout: Duration::from_millis(500), threshold: 3 }
+        Self {
+            kind,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_millis(500),
+            threshold: 3,
+        }
     }
 }
 
 /// Probes until shutdown; deliveries pause while the application is not UP.
 pub(super) async fn run(config: HealthProbe, address: Address, link: Arc<Link>, indicator: Indicator) {
     let shutdown = link.shutdown().clone();
-    shutdown.run_until_cancelled(watch(&config, &address, &link, &indicator)).await;
+    shutdown
+        .run_until_cancelled(watch(&config, &address, &link, &indicator))
+        .await;
 }
 
 async fn watch(config: &HealthProbe, address: &Address, link: &Link, indicator: &Indicator) {
@@ -86,12 +93,16 @@ async fn ask(config: &HealthProbe, address: &Address, link: &Link) -> Result<(),
             ProbeKind::Tcp => address.dial().await.map(drop).map_err(|error| error.to_string()),
         }
     };
-    timeout(config.timeout, asked).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+    timeout(config.timeout, asked)
+        .await
+        .unwrap_or_else(|_| Err("no answer in time".to_owned()))
 }
 
 async fn ask_grpc(link: &Link) -> Result<(), String> {
     let connection = link.current().ok_or("not connected")?;
-    let request = HealthCheckRequest { service: String::new() };
+    let request = HealthCheckRequest {
+        service: String::new(),
+    };
     let answer = HealthClient::new(connection.channel).check(request).await;
     match answer.map(|response| response.into_inner().status()) {
         Ok(ServingStatus::Serving) => Ok(()),
@@ -115,6 +126,9 @@ async fn ask_http(address: &Address, path: &str) -> io::Result<()> {
     stream.read_exact(&mut head).await?;
     match head {
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', b'2', _, _] => Ok(()),
-        _ => Err(io::Error::other(format!("answered {:?}", String::from_utf8_lossy(&head)))),
+        _ => Err(io::Error::other(format!(
+            "answered {:?}",
+            String::from_utf8_lossy(&head)
+        ))),
     }
 }

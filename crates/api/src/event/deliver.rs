@@ -53,13 +53,21 @@ impl Event {
     pub fn open(message: Message) -> Result<Self, NotAnEvent> {
         let envelope = parse(&message.data)?;
         // What the CloudEvents specification says of an absent `datacontenttype`.
-        let content_type = envelope.text(name::CONTENT_TYPE).unwrap_or_else(|| JSON.to_owned());
+        let content_type = envelope
+            .text(name::CONTENT_TYPE)
+            .unwrap_or_else(|| JSON.to_owned());
         let id = Some(envelope.id()).filter(|id| !id.is_empty());
         Ok(Self {
             id: id.unwrap_or_else(|| own_id(&message)),
-            source: envelope.text(name::SOURCE).unwrap_or_else(|| FOREIGN_SOURCE.to_owned()),
-            kind: envelope.text(name::TYPE).unwrap_or_else(|| FOREIGN_TYPE.to_owned()),
-            spec_version: envelope.text(name::SPEC_VERSION).unwrap_or_else(|| SPEC_VERSION.to_owned()),
+            source: envelope
+                .text(name::SOURCE)
+                .unwrap_or_else(|| FOREIGN_SOURCE.to_owned()),
+            kind: envelope
+                .text(name::TYPE)
+                .unwrap_or_else(|| FOREIGN_TYPE.to_owned()),
+            spec_version: envelope
+                .text(name::SPEC_VERSION)
+                .unwrap_or_else(|| SPEC_VERSION.to_owned()),
             data: payload(&envelope, &content_type)?,
             content_type,
             expiration: envelope.text(name::EXPIRATION).as_deref().and_then(time),
@@ -96,7 +104,11 @@ impl Event {
 
 /// The broker's id, which stays the same over redeliveries.
 fn own_id(message: &Message) -> String {
-    if message.id.is_empty() { Uuid::new_v4().to_string() } else { message.id.clone() }
+    if message.id.is_empty() {
+        Uuid::new_v4().to_string()
+    } else {
+        message.id.clone()
+    }
 }
 
 fn time(text: &str) -> Option<DateTime<Utc>> {

@@ -55,7 +55,11 @@ fn adopt(cx: Context<'_>, data: &[u8]) -> Result<Envelope, serde_json::Error> {
 }
 
 fn wrap(cx: Context<'_>, content_type: &str, data: &[u8]) -> Envelope {
-    let content_type = if content_type.is_empty() { DEFAULT_CONTENT_TYPE } else { content_type };
+    let content_type = if content_type.is_empty() {
+        DEFAULT_CONTENT_TYPE
+    } else {
+        content_type
+    };
     let mut envelope = Envelope::default();
     envelope.set(name::ID, &Uuid::new_v4().to_string());
     envelope.set(name::SPEC_VERSION, SPEC_VERSION);
@@ -99,7 +103,10 @@ impl Envelope {
     pub fn expire_after(&mut self, seconds: i64, now: DateTime<Utc>) {
         let lifetime = TimeDelta::try_seconds(seconds).filter(|lifetime| *lifetime > TimeDelta::zero());
         if let Some(expiration) = lifetime.and_then(|lifetime| now.checked_add_signed(lifetime)) {
-            self.set(name::EXPIRATION, &expiration.to_rfc3339_opts(SecondsFormat::Secs, true));
+            self.set(
+                name::EXPIRATION,
+                &expiration.to_rfc3339_opts(SecondsFormat::Secs, true),
+            );
         }
     }
 }

@@ -22,7 +22,16 @@ fn message(data: impl Into<Bytes>) -> Message {
 
 fn publish(content_type: &str, data: &[u8]) -> super::Envelope {
     let trace = Trace::default();
-    envelope(Context { pubsub: "p", topic: "t1", trace: &trace }, content_type, data).unwrap()
+    envelope(
+        Context {
+            pubsub: "p",
+            topic: "t1",
+            trace: &trace,
+        },
+        content_type,
+        data,
+    )
+    .unwrap()
 }
 
 fn delivered(content_type: &str, data: &[u8]) -> Event {
@@ -54,7 +63,10 @@ fn json_keeps_numbers_order_and_layout() {
 
 #[test]
 fn what_is_not_json_arrives_as_a_json_string() {
-    assert_eq!(text(&delivered("application/json", br#"{"a":"#).data), r#""{\"a\":""#);
+    assert_eq!(
+        text(&delivered("application/json", br#"{"a":"#).data),
+        r#""{\"a\":""#
+    );
     assert_eq!(text(&delivered("application/json", b"").data), r#""""#);
 }
 
@@ -65,14 +77,24 @@ fn null_arrives_as_no_data() {
 
 #[test]
 fn only_what_is_no_text_travels_as_base64() {
-    assert_eq!(publish("application/octet-stream", b"abc").raw("data_base64"), Some(r#""YWJj""#));
-    assert_eq!(publish("application/x-thing", b"\xff\0").raw("data_base64"), Some(r#""/wA=""#));
-    assert_eq!(publish("application/x-thing", b"abc").raw("data"), Some(r#""abc""#));
+    assert_eq!(
+        publish("application/octet-stream", b"abc").raw("data_base64"),
+        Some(r#""YWJj""#)
+    );
+    assert_eq!(
+        publish("application/x-thing", b"\xff\0").raw("data_base64"),
+        Some(r#""/wA=""#)
+    );
+    assert_eq!(
+        publish("application/x-thing", b"abc").raw("data"),
+        Some(r#""abc""#)
+    );
 }
 
 #[test]
 fn a_cloud_event_keeps_its_extensions_and_is_addressed_anew() {
-    let event = br#"{"id":"e1","source":"src","type":"t","ext1":{"deep":1.50},"topic":"wrong","traceid":"tt"}"#;
+    let event =
+        br#"{"id":"e1","source":"src","type":"t","ext1":{"deep":1.50},"topic":"wrong","traceid":"tt"}"#;
     let envelope = publish("application/cloudevents+json; charset=utf-8", event);
     assert_eq!(
         text(&envelope.to_bytes()),
@@ -92,19 +114,36 @@ fn a_cloud_event_without_id_and_origin_gets_them() {
 fn a_cloud_event_must_be_an_object() {
     let trace = Trace::default();
     for data in ["null", "[]", "1", "", r#"{"a":"#, r#"{"a":1} x"#] {
-        let cx = Context { pubsub: "p", topic: "t", trace: &trace };
-        assert!(envelope(cx, "application/cloudevents+json", data.as_bytes()).is_err(), "{data}");
+        let cx = Context {
+            pubsub: "p",
+            topic: "t",
+            trace: &trace,
+        };
+        assert!(
+            envelope(cx, "application/cloudevents+json", data.as_bytes()).is_err(),
+            "{data}"
+        );
     }
 }
 
 #[test]
 fn the_trace_of_the_call_travels_unless_the_event_has_its_own() {
-    let trace = Trace { parent: "00-aa-bb-01".into(), state: "v=1".into() };
-    let cx = Context { pubsub: "p", topic: "t", trace: &trace };
+    let trace = Trace {
+        parent: "00-aa-bb-01".into(),
+        state: "v=1".into(),
+    };
+    let cx = Context {
+        pubsub: "p",
+        topic: "t",
+        trace: &trace,
+    };
     let wrapped = envelope(cx, "text/plain", b"x").unwrap();
     assert_eq!(Event::open(message(wrapped.to_bytes())).unwrap().trace, trace);
     let own = envelope(cx, "application/cloudevents+json", br#"{"traceparent":"mine"}"#).unwrap();
-    let expected = Trace { parent: "mine".into(), state: String::new() };
+    let expected = Trace {
+        parent: "mine".into(),
+        state: String::new(),
+    };
     assert_eq!(Event::open(message(own.to_bytes())).unwrap().trace, expected);
 }
 
@@ -113,7 +152,10 @@ fn an_event_expires_after_its_lifetime() {
     let now: DateTime<Utc> = "2026-01-02T03:04:05.9Z".parse().unwrap();
     let mut envelope = publish("text/plain", b"x");
     envelope.expire_after(60, now);
-    assert_eq!(envelope.text("expiration").as_deref(), Some("2026-01-02T03:05:05Z"));
+    assert_eq!(
+        envelope.text("expiration").as_deref(),
+        Some("2026-01-02T03:05:05Z")
+    );
     let event = Event::open(message(envelope.to_bytes())).unwrap();
     assert!(!event.is_expired(now));
     assert!(event.is_expired(now + TimeDelta::seconds(61)));
@@ -148,14 +190,26 @@ fn what_an_envelope_lacks_gets_a_default() {
 
 #[test]
 fn attributes_of_the_wrong_type_are_taken_as_text() {
-    let event =
-        Event::open(message(r#"{"id":7,"source":{},"datacontenttype":"text/plain","data":[1, 2]}"#)).unwrap();
-    assert_eq!((event.id.as_str(), event.source.as_str(), text(&event.data)), ("7", "{}", "[1, 2]"));
+    let event = Event::open(message(
+        r#"{"id":7,"source":{},"datacontenttype":"text/plain","data":[1, 2]}"#,
+    ))
+    .unwrap();
+    assert_eq!(
+        (event.id.as_str(), event.source.as_str(), text(&event.data)),
+        ("7", "{}", "[1, 2]")
+    );
 }
 
 #[test]
 fn what_is_no_event_is_refused() {
-    for data in ["", "null", "plain", "[1]", r#"{"data_base64":"***"}"#, "{\"id\":\"\u{fffd}"] {
+    for data in [
+        "",
+        "null",
+        "plain",
+        "[1]",
+        r#"{"data_base64":"***"}"#,
+        "{\"id\":\"\u{fffd}",
+    ] {
         assert!(Event::open(message(data)).is_err(), "{data}");
     }
 }
@@ -163,7 +217,10 @@ fn what_is_no_event_is_refused() {
 #[test]
 fn a_raw_message_keeps_its_bytes_and_the_brokers_id() {
     let event = Event::raw(message(&b"\x00\xff"[..]));
-    assert_eq!((event.id.as_str(), event.content_type.as_str()), ("broker-1", "application/octet-stream"));
+    assert_eq!(
+        (event.id.as_str(), event.content_type.as_str()),
+        ("broker-1", "application/octet-stream")
+    );
     assert_eq!(event.data, &b"\x00\xff"[..]);
 }
 
@@ -181,7 +238,10 @@ const CONTENT_TYPES: &[&str] = &[
 fn jsonish() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..200),
-        proptest::collection::vec(proptest::sample::select(br#"{}[]":,\u019eE+-. tfnullaisd"#.to_vec()), 0..40),
+        proptest::collection::vec(
+            proptest::sample::select(br#"{}[]":,\u019eE+-. tfnullaisd"#.to_vec()),
+            0..40
+        ),
         any::<String>().prop_map(String::into_bytes),
     ]
 }

@@ -40,7 +40,7 @@ pub struct Options {
     /// The longest message received, in bytes. 4 MiB unless set.
     pub max_message_bytes: usize,
     /// What every call but those of the health service must carry in metadata `layotto-api-token`
-    /// or `dapr-api-token`.
+    /// or `dapr-api-token`; an empty one counts as none.
     pub api_token: Option<Secret>,
     /// Told of every call.
     pub tracer: Option<Arc<dyn Tracer>>,
@@ -48,7 +48,11 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_message_bytes: 4 << 20, api_token: None, tracer: None }
+        Self {
+            max_message_bytes: 4 << 20,
+            api_token: None,
+            tracer: None,
+        }
     }
 }
 
@@ -71,13 +75,21 @@ struct Inner {
 
 impl Dispatch {
     /// The gRPC face of `runtime`.
-    pub fn new(runtime: Arc<Runtime>, options: Options) -> Self {
+    pub fn new(runtime: Arc<Runtime>, mut options: Options) -> Self {
+        options.api_token = options.api_token.filter(|token| !token.expose().is_empty());
         let limit = options.max_message_bytes;
         let gzip = CompressionEncoding::Gzip;
         let (reporter, health) = health::server();
         Self(Arc::new(Inner {
-            methods: METHODS.iter().enumerate().map(|(index, method)| (method.path, index)).collect(),
-            metrics: METHODS.iter().map(|method| runtime.metrics.method(method.path)).collect(),
+            methods: METHODS
+                .iter()
+                .enumerate()
+                .map(|(index, method)| (method.path, index))
+                .collect(),
+            metrics: METHODS
+                .iter()
+                .map(|method| runtime.metrics.method(method.path))
+                .collect(),
             runtime: RuntimeServer::new(Api(Arc::clone(&runtime)))
                 .max_decoding_message_size(limit)
                 .accept_compressed(gzip),
@@ -145,9 +157,13 @@ impl Inner {
     }
 
     fn admit(&self, server: Server, headers: &HeaderMap) -> Result<(), Status> {
-        let Some(token) = &self.options.api_token else { return Ok(()) };
+        let Some(token) = &self.options.api_token else {
+            return Ok(());
+        };
         let given = TOKEN_HEADERS.iter().filter_map(|name| headers.get(*name));
-        let known = given.into_iter().any(|given| same(given.as_bytes(), token.expose().as_bytes()));
+        let known = given
+            .into_iter()
+            .any(|given| same(given.as_bytes(), token.expose().as_bytes()));
         if known || server == Server::Health {
             return Ok(());
         }
@@ -190,7 +206,9 @@ const PUT_FILE: &str = "/spec.proto.runtime.v1.Runtime/PutFile";
 /// Answers are compressed for clients that compress, as grpc-go does: most clients say that they
 /// accept compression without wishing for it.
 fn is_gzip(headers: &HeaderMap) -> bool {
-    headers.get("grpc-encoding").is_some_and(|encoding| encoding == "gzip")
+    headers
+        .get("grpc-encoding")
+        .is_some_and(|encoding| encoding == "gzip")
 }
 
 fn ready(status: Status) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
@@ -199,7 +217,9 @@ fn ready(status: Status) -> BoxFuture<'static, Result<Response<Body>, Infallible
 
 fn not_implemented(path: &str) -> Status {
     let (service, method) = split(path).unwrap_or_default();
-    Status::unimplemented(format!("method {method} of service {service} is not implemented yet"))
+    Status::unimplemented(format!(
+        "method {method} of service {service} is not implemented yet"
+    ))
 }
 
 fn unsupported_media_type() -> Response<Body> {

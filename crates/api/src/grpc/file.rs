@@ -27,7 +27,11 @@ use crate::{
 type Answer = std::result::Result<GetFileResponse, Status>;
 
 pub(super) async fn get(runtime: &Runtime, request: GetFileRequest) -> Result<BoxStream<'static, Answer>> {
-    let GetFileRequest { store_name, name, metadata } = request;
+    let GetFileRequest {
+        store_name,
+        name,
+        metadata,
+    } = request;
     let content = file::get(runtime, &store_name, &name, &metadata).await?;
     let store: Arc<str> = store_name.into();
     let pieces = content.map(move |data| data.map_err(|error| (Arc::clone(&store), error)));
@@ -60,9 +64,16 @@ pub(super) async fn put(
         Ok(None) => return Ok(()),
         Err(status) => return Err(not_received(status)),
     };
-    let PutFileRequest { store_name, name, data, metadata } = first;
+    let PutFileRequest {
+        store_name,
+        name,
+        data,
+        metadata,
+    } = first;
     let content = content(data, requests, ending);
-    file::put(runtime, &store_name, &name, &metadata, content).await.map_err(|error| from_error(&error))
+    file::put(runtime, &store_name, &name, &metadata, content)
+        .await
+        .map_err(|error| from_error(&error))
 }
 
 fn not_received(status: Status) -> Status {
@@ -108,16 +119,43 @@ fn receive_error(status: Status) -> Error {
 }
 
 pub(super) async fn list(runtime: &Runtime, request: ListFileRequest) -> Result<ListFileResp> {
-    let ListFileRequest { request, page_size, marker } = request;
+    let ListFileRequest {
+        request,
+        page_size,
+        marker,
+    } = request;
     let (store, directory, metadata) = named(request)?;
-    let wish = List { directory, page_size, marker, metadata };
-    let Page { files, marker, is_truncated } = file::list(runtime, &store, &wish).await?;
-    Ok(ListFileResp { files: files.into_iter().map(info).collect(), marker, is_truncated })
+    let wish = List {
+        directory,
+        page_size,
+        marker,
+        metadata,
+    };
+    let Page {
+        files,
+        marker,
+        is_truncated,
+    } = file::list(runtime, &store, &wish).await?;
+    Ok(ListFileResp {
+        files: files.into_iter().map(info).collect(),
+        marker,
+        is_truncated,
+    })
 }
 
 fn info(entry: Entry) -> FileInfo {
-    let Entry { name, size, last_modified, metadata } = entry;
-    FileInfo { file_name: name, size, last_modified, metadata }
+    let Entry {
+        name,
+        size,
+        last_modified,
+        metadata,
+    } = entry;
+    FileInfo {
+        file_name: name,
+        size,
+        last_modified,
+        metadata,
+    }
 }
 
 pub(super) async fn delete(runtime: &Runtime, request: DelFileRequest) -> Result<()> {
@@ -127,13 +165,27 @@ pub(super) async fn delete(runtime: &Runtime, request: DelFileRequest) -> Result
 
 pub(super) async fn stat(runtime: &Runtime, request: GetFileMetaRequest) -> Result<GetFileMetaResponse> {
     let (store, name, metadata) = named(request.request)?;
-    let Stat { size, last_modified, metadata } = file::stat(runtime, &store, &name, &metadata).await?;
-    let metadata = metadata.into_iter().map(|(key, value)| (key, FileMetaValue { value })).collect();
-    Ok(GetFileMetaResponse { size, last_modified, response: Some(FileMeta { metadata }) })
+    let Stat {
+        size,
+        last_modified,
+        metadata,
+    } = file::stat(runtime, &store, &name, &metadata).await?;
+    let metadata = metadata
+        .into_iter()
+        .map(|(key, value)| (key, FileMetaValue { value }))
+        .collect();
+    Ok(GetFileMetaResponse {
+        size,
+        last_modified,
+        response: Some(FileMeta { metadata }),
+    })
 }
 
 fn named(request: Option<FileRequest>) -> Result<(String, String, Metadata)> {
-    let FileRequest { store_name, name, metadata } =
-        request.ok_or_else(|| Error::invalid("request can't be nil"))?;
+    let FileRequest {
+        store_name,
+        name,
+        metadata,
+    } = request.ok_or_else(|| Error::invalid("request can't be nil"))?;
     Ok((store_name, name, metadata))
 }

@@ -7,7 +7,8 @@ use tonic::{Code, Status, metadata::GRPC_CONTENT_TYPE};
 use super::methods;
 
 /// A non-breaking space follows the colon: protobuf-go writes it so that nobody compares texts.
-const MALFORMED: &str = "grpc: error unmarshalling request: proto:\u{a0}cannot parse invalid wire-format data";
+const MALFORMED: &str =
+    "grpc: error unmarshalling request: proto:\u{a0}cannot parse invalid wire-format data";
 const NOT_UTF8: &str = "grpc: error unmarshalling request: string field contains invalid UTF-8";
 
 /// Rewords a status that tonic made while it received a message.
@@ -50,7 +51,9 @@ pub(super) fn reword_answer(headers: &mut HeaderMap) {
     if headers.contains_key("grpc-status-details-bin") {
         return;
     }
-    let Some(status) = Status::from_header_map(headers) else { return };
+    let Some(status) = Status::from_header_map(headers) else {
+        return;
+    };
     let (code, text) = (status.code(), status.message().to_owned());
     let reworded = reword(status);
     if reworded.code() == code && reworded.message() == text {
@@ -76,7 +79,9 @@ pub(super) fn unknown(path: &str) -> Status {
 /// The answer to a request that is not gRPC at all. A browser can send such a request to any
 /// address without asking first, but not one with the content type of gRPC.
 pub(super) fn not_grpc(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(http::header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let content_type = headers
+        .get(http::header::CONTENT_TYPE)
+        .map_or(&b""[..], |value| value.as_bytes());
     !content_type.starts_with(GRPC_CONTENT_TYPE.as_bytes())
 }
 
@@ -91,7 +96,10 @@ mod tests {
             "failed to decode Protobuf message: from a component",
             bytes::Bytes::from_static(b"x"),
         );
-        assert_eq!(reword(ours).message(), "failed to decode Protobuf message: from a component");
+        assert_eq!(
+            reword(ours).message(),
+            "failed to decode Protobuf message: from a component"
+        );
         assert_eq!(reword(Status::out_of_range("elsewhere")).code(), Code::OutOfRange);
         assert_eq!(reword(Status::unimplemented("not here")).message(), "not here");
     }
@@ -104,7 +112,10 @@ mod tests {
                 "/spec.proto.runtime.v1.Runtime/Nope",
                 "unknown method Nope for service spec.proto.runtime.v1.Runtime",
             ),
-            ("//spec.proto.runtime.v1.Runtime/SayHello", "unknown service /spec.proto.runtime.v1.Runtime"),
+            (
+                "//spec.proto.runtime.v1.Runtime/SayHello",
+                "unknown service /spec.proto.runtime.v1.Runtime",
+            ),
             ("/x", "malformed method name: \"/x\""),
         ] {
             assert_eq!(unknown(path).message(), text);

@@ -16,12 +16,18 @@ use super::methods::services;
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// A health service that knows every service, none of them serving yet.
-pub(super) fn server() -> (HealthReporter, tonic_health::pb::health_server::HealthServer<HealthService>) {
+pub(super) fn server() -> (
+    HealthReporter,
+    tonic_health::pb::health_server::HealthServer<HealthService>,
+) {
     let reporter = HealthReporter::new();
     // Nobody else has the reporter yet, so that it never waits.
     report(&reporter, ServingStatus::NotServing).now_or_never();
     let service = HealthService::from_health_reporter(reporter.clone());
-    (reporter, tonic_health::pb::health_server::HealthServer::new(service))
+    (
+        reporter,
+        tonic_health::pb::health_server::HealthServer::new(service),
+    )
 }
 
 /// Keeps `reporter` true to `health` until `shutdown`; then, while calls end, nothing is serving.

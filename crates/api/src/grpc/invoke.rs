@@ -13,7 +13,8 @@ use prost_types::Any;
 use tonic::{
     Request, Response,
     metadata::{
-        AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, KeyAndValueRef, MetadataMap,
+        AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, KeyAndValueRef,
+        MetadataMap,
     },
 };
 
@@ -60,7 +61,10 @@ pub(super) async fn invoke(
 ) -> Result<Response<InvokeResponse>> {
     let answer = invoke::invoke(runtime, to_call(request)).await?;
     let mut response = Response::new(InvokeResponse {
-        data: Some(Any { type_url: String::new(), value: answer.data.into() }),
+        data: Some(Any {
+            type_url: String::new(),
+            value: answer.data.into(),
+        }),
         content_type: answer.content_type,
     });
     for (name, value) in answer.headers {
@@ -72,7 +76,12 @@ pub(super) async fn invoke(
 fn to_call(request: Request<InvokeServiceRequest>) -> rpc::Request {
     let (metadata, _, message) = request.into_parts();
     let InvokeServiceRequest { id, message } = message;
-    let CommonInvokeRequest { method, data, content_type, http_extension } = message.unwrap_or_default();
+    let CommonInvokeRequest {
+        method,
+        data,
+        content_type,
+        http_extension,
+    } = message.unwrap_or_default();
     let (verb, query) = match http_extension {
         Some(HttpExtension { verb, querystring }) => (verb_name(verb), querystring),
         None => (text(&metadata, VERB_HEADER), text(&metadata, QUERY_HEADER)),
@@ -80,7 +89,16 @@ fn to_call(request: Request<InvokeServiceRequest>) -> rpc::Request {
     let timeout = timeout(&metadata);
     let headers = headers(&metadata);
     let data = data.unwrap_or_default().value.into();
-    rpc::Request { id, method, verb, query, content_type, headers, data, timeout }
+    rpc::Request {
+        id,
+        method,
+        verb,
+        query,
+        content_type,
+        headers,
+        data,
+        timeout,
+    }
 }
 
 fn verb_name(number: i32) -> String {
@@ -91,12 +109,20 @@ fn verb_name(number: i32) -> String {
 }
 
 fn text(metadata: &MetadataMap, name: &str) -> String {
-    metadata.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+    metadata
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn timeout(metadata: &MetadataMap) -> Duration {
-    let millis = metadata.get(TIMEOUT_HEADER).and_then(|value| value.to_str().ok()?.parse::<i32>().ok());
-    let wished = millis.and_then(|millis| u64::try_from(millis).ok()).filter(|millis| *millis > 0);
+    let millis = metadata
+        .get(TIMEOUT_HEADER)
+        .and_then(|value| value.to_str().ok()?.parse::<i32>().ok());
+    let wished = millis
+        .and_then(|millis| u64::try_from(millis).ok())
+        .filter(|millis| *millis > 0);
     let wished = wished.map_or(TIMEOUT, Duration::from_millis);
     deadline::timeout(metadata.as_ref()).map_or(wished, |deadline| deadline.min(wished))
 }
@@ -104,7 +130,10 @@ fn timeout(metadata: &MetadataMap) -> Duration {
 fn headers(metadata: &MetadataMap) -> Headers {
     let passed_on = metadata.iter().filter_map(|field| {
         let (name, value) = match field {
-            KeyAndValueRef::Ascii(name, value) => (name.as_str(), std::str::from_utf8(value.as_bytes()).ok()?.to_owned()),
+            KeyAndValueRef::Ascii(name, value) => (
+                name.as_str(),
+                std::str::from_utf8(value.as_bytes()).ok()?.to_owned(),
+            ),
             KeyAndValueRef::Binary(name, value) => (name.as_str(), binary_text(value)),
         };
         let kept = !NOT_PASSED_ON.contains(&name) && !name.starts_with(GRPC);
@@ -116,7 +145,10 @@ fn headers(metadata: &MetadataMap) -> Headers {
 /// Bytes that are text go as text, as from Go Layotto; others stay in base64, for a header field
 /// of HTTP cannot hold them.
 fn binary_text(value: &BinaryMetadataValue) -> String {
-    let decoded = value.to_bytes().ok().and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
+    let decoded = value
+        .to_bytes()
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
     let printable = decoded.filter(|text| !text.chars().any(char::is_control));
     printable.unwrap_or_else(|| String::from_utf8_lossy(value.as_encoded_bytes()).into_owned())
 }
@@ -130,9 +162,10 @@ fn return_header(metadata: &mut MetadataMap, name: &str, value: String) {
         metadata.append_bin(name, BinaryMetadataValue::from_bytes(value.as_bytes()));
         return;
     }
-    if let (Ok(name), Ok(value)) =
-        (name.parse::<AsciiMetadataKey>(), AsciiMetadataValue::try_from(value.into_bytes()))
-    {
+    if let (Ok(name), Ok(value)) = (
+        name.parse::<AsciiMetadataKey>(),
+        AsciiMetadataValue::try_from(value.into_bytes()),
+    ) {
         metadata.append(name, value);
     }
 }

@@ -18,9 +18,21 @@ use crate::{
 /// The initial metadata that carries the fencing token of a grant.
 const FENCING_TOKEN: &str = "layotto-fencing-token";
 
-pub(super) async fn try_lock(runtime: &Runtime, request: TryLockRequest) -> Result<Response<TryLockResponse>> {
-    let TryLockRequest { store_name, resource_id, lock_owner, expire } = request;
-    let wish = Request { store: store_name, resource: resource_id, owner: lock_owner };
+pub(super) async fn try_lock(
+    runtime: &Runtime,
+    request: TryLockRequest,
+) -> Result<Response<TryLockResponse>> {
+    let TryLockRequest {
+        store_name,
+        resource_id,
+        lock_owner,
+        expire,
+    } = request;
+    let wish = Request {
+        store: store_name,
+        resource: resource_id,
+        owner: lock_owner,
+    };
     let (success, token) = match lock::try_lock(runtime, wish, expire).await? {
         Grant::Acquired { fencing_token } => (true, fencing_token),
         Grant::Busy => (false, None),
@@ -29,23 +41,42 @@ pub(super) async fn try_lock(runtime: &Runtime, request: TryLockRequest) -> Resu
 }
 
 pub(super) async fn unlock(runtime: &Runtime, request: UnlockRequest) -> Result<UnlockResponse> {
-    let UnlockRequest { store_name, resource_id, lock_owner } = request;
-    let held = Request { store: store_name, resource: resource_id, owner: lock_owner };
+    let UnlockRequest {
+        store_name,
+        resource_id,
+        lock_owner,
+    } = request;
+    let held = Request {
+        store: store_name,
+        resource: resource_id,
+        owner: lock_owner,
+    };
     let status = match lock::unlock(runtime, held).await? {
         Status::Success => unlock_response::Status::Success,
         Status::Unexist => unlock_response::Status::LockUnexist,
         Status::BelongsToOthers => unlock_response::Status::LockBelongToOthers,
         Status::InternalError => unlock_response::Status::InternalError,
     };
-    Ok(UnlockResponse { status: status.into() })
+    Ok(UnlockResponse {
+        status: status.into(),
+    })
 }
 
 pub(super) async fn keep_alive(
     runtime: &Runtime,
     request: LockKeepAliveRequest,
 ) -> Result<Response<LockKeepAliveResponse>> {
-    let LockKeepAliveRequest { store_name, resource_id, lock_owner, expire } = request;
-    let held = Request { store: store_name, resource: resource_id, owner: lock_owner };
+    let LockKeepAliveRequest {
+        store_name,
+        resource_id,
+        lock_owner,
+        expire,
+    } = request;
+    let held = Request {
+        store: store_name,
+        resource: resource_id,
+        owner: lock_owner,
+    };
     let (status, token) = lock::keep_alive(runtime, held, expire).await?;
     let status = match status {
         Status::Success => lock_keep_alive_response::Status::Success,
@@ -53,7 +84,12 @@ pub(super) async fn keep_alive(
         Status::BelongsToOthers => lock_keep_alive_response::Status::LockBelongToOthers,
         Status::InternalError => lock_keep_alive_response::Status::InternalError,
     };
-    Ok(fenced(LockKeepAliveResponse { status: status.into() }, token))
+    Ok(fenced(
+        LockKeepAliveResponse {
+            status: status.into(),
+        },
+        token,
+    ))
 }
 
 fn fenced<T>(message: T, token: Option<u64>) -> Response<T> {

@@ -22,11 +22,19 @@ pub(super) struct Method {
 }
 
 const fn unary(server: Server, path: &'static str) -> Method {
-    Method { path, server, streams: false }
+    Method {
+        path,
+        server,
+        streams: false,
+    }
 }
 
 const fn streaming(server: Server, path: &'static str) -> Method {
-    Method { path, server, streams: true }
+    Method {
+        path,
+        server,
+        streams: true,
+    }
 }
 
 /// Every method; a test holds it against the descriptors.
@@ -34,9 +42,18 @@ pub(super) const METHODS: &[Method] = &[
     unary(Server::Runtime, "/spec.proto.runtime.v1.Runtime/SayHello"),
     unary(Server::Runtime, "/spec.proto.runtime.v1.Runtime/InvokeService"),
     unary(Server::Runtime, "/spec.proto.runtime.v1.Runtime/GetConfiguration"),
-    unary(Server::Runtime, "/spec.proto.runtime.v1.Runtime/SaveConfiguration"),
-    unary(Server::Runtime, "/spec.proto.runtime.v1.Runtime/DeleteConfiguration"),
-    streaming(Server::Runtime, "/spec.proto.runtime.v1.Runtime/SubscribeConfiguration"),
+    unary(
+        Server::Runtime,
+        "/spec.proto.runtime.v1.Runtime/SaveConfiguration",
+    ),
+    unary(
+        Server::Runtime,
+        "/spec.proto.runtime.v1.Runtime/DeleteConfiguration",
+    ),
+    streaming(
+        Server::Runtime,
+        "/spec.proto.runtime.v1.Runtime/SubscribeConfiguration",
+    ),
     unary(Server::Runtime, "/spec.proto.runtime.v1.Runtime/TryLock"),
     unary(Server::Runtime, "/spec.proto.runtime.v1.Runtime/Unlock"),
     unary(Server::Runtime, "/spec.proto.runtime.v1.Runtime/LockKeepAlive"),
@@ -46,9 +63,15 @@ pub(super) const METHODS: &[Method] = &[
     unary(Server::Runtime, "/spec.proto.runtime.v1.Runtime/SaveState"),
     unary(Server::Runtime, "/spec.proto.runtime.v1.Runtime/DeleteState"),
     unary(Server::Runtime, "/spec.proto.runtime.v1.Runtime/DeleteBulkState"),
-    unary(Server::Runtime, "/spec.proto.runtime.v1.Runtime/ExecuteStateTransaction"),
+    unary(
+        Server::Runtime,
+        "/spec.proto.runtime.v1.Runtime/ExecuteStateTransaction",
+    ),
     unary(Server::Runtime, "/spec.proto.runtime.v1.Runtime/PublishEvent"),
-    streaming(Server::Runtime, "/spec.proto.runtime.v1.Runtime/SubscribeTopicEvents"),
+    streaming(
+        Server::Runtime,
+        "/spec.proto.runtime.v1.Runtime/SubscribeTopicEvents",
+    ),
     streaming(Server::Runtime, "/spec.proto.runtime.v1.Runtime/GetFile"),
     unary(Server::Runtime, "/spec.proto.runtime.v1.Runtime/PutFile"),
     unary(Server::Runtime, "/spec.proto.runtime.v1.Runtime/ListFile"),
@@ -57,49 +80,161 @@ pub(super) const METHODS: &[Method] = &[
     unary(Server::Runtime, "/spec.proto.runtime.v1.Runtime/InvokeBinding"),
     unary(Server::Runtime, "/spec.proto.runtime.v1.Runtime/GetSecret"),
     unary(Server::Runtime, "/spec.proto.runtime.v1.Runtime/GetBulkSecret"),
-    unary(Server::Lifecycle, "/spec.proto.runtime.v1.Lifecycle/ApplyConfiguration"),
-    unary(Server::Extension, "/spec.proto.extension.v1.cryption.CryptionService/Encrypt"),
-    unary(Server::Extension, "/spec.proto.extension.v1.cryption.CryptionService/Decrypt"),
-    unary(Server::Extension, "/spec.proto.extension.v1.delay_queue.DelayQueue/PublishDelayMessage"),
-    unary(Server::Extension, "/spec.proto.extension.v1.email.EmailService/SendEmailWithTemplate"),
-    unary(Server::Extension, "/spec.proto.extension.v1.email.EmailService/SendEmail"),
-    unary(Server::Extension, "/spec.proto.extension.v1.phone.PhoneCallService/SendVoiceWithTemplate"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/PutObject"),
-    streaming(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/GetObject"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/DeleteObject"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/CopyObject"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/DeleteObjects"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/ListObjects"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/HeadObject"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/IsObjectExist"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/PutObjectTagging"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/DeleteObjectTagging"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/GetObjectTagging"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/GetObjectCannedAcl"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/PutObjectCannedAcl"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/CreateMultipartUpload"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/UploadPart"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/UploadPartCopy"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/CompleteMultipartUpload"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/AbortMultipartUpload"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/ListMultipartUploads"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/ListParts"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/ListObjectVersions"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/SignURL"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/UpdateDownloadBandwidthRateLimit"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/UpdateUploadBandwidthRateLimit"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/AppendObject"),
-    unary(Server::Extension, "/spec.proto.extension.v1.s3.ObjectStorageService/RestoreObject"),
-    unary(Server::Extension, "/spec.proto.extension.v1.sms.SmsService/SendSmsWithTemplate"),
+    unary(
+        Server::Lifecycle,
+        "/spec.proto.runtime.v1.Lifecycle/ApplyConfiguration",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.cryption.CryptionService/Encrypt",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.cryption.CryptionService/Decrypt",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.delay_queue.DelayQueue/PublishDelayMessage",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.email.EmailService/SendEmailWithTemplate",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.email.EmailService/SendEmail",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.phone.PhoneCallService/SendVoiceWithTemplate",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/PutObject",
+    ),
+    streaming(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/GetObject",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/DeleteObject",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/CopyObject",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/DeleteObjects",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/ListObjects",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/HeadObject",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/IsObjectExist",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/PutObjectTagging",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/DeleteObjectTagging",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/GetObjectTagging",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/GetObjectCannedAcl",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/PutObjectCannedAcl",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/CreateMultipartUpload",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/UploadPart",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/UploadPartCopy",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/CompleteMultipartUpload",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/AbortMultipartUpload",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/ListMultipartUploads",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/ListParts",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/ListObjectVersions",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/SignURL",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/UpdateDownloadBandwidthRateLimit",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/UpdateUploadBandwidthRateLimit",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/AppendObject",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.s3.ObjectStorageService/RestoreObject",
+    ),
+    unary(
+        Server::Extension,
+        "/spec.proto.extension.v1.sms.SmsService/SendSmsWithTemplate",
+    ),
     unary(Server::Health, "/grpc.health.v1.Health/Check"),
     streaming(Server::Health, "/grpc.health.v1.Health/Watch"),
-    streaming(Server::ReflectionV1, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
-    streaming(Server::ReflectionV1Alpha, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"),
+    streaming(
+        Server::ReflectionV1,
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    ),
+    streaming(
+        Server::ReflectionV1Alpha,
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ),
 ];
 
 /// The services served, by full name, without repeats.
 pub(super) fn services() -> Vec<&'static str> {
-    let mut names: Vec<_> = METHODS.iter().filter_map(|method| split(method.path)).map(|(service, _)| service).collect();
+    let mut names: Vec<_> = METHODS
+        .iter()
+        .filter_map(|method| split(method.path))
+        .map(|(service, _)| service)
+        .collect();
     names.dedup();
     names
 }

@@ -45,7 +45,9 @@ pub async fn publish_event(
         metadata: request.metadata,
         trace,
     };
-    let id = pubsub::publish(runtime, publication).await.map_err(|error| from_error(&error))?;
+    let id = pubsub::publish(runtime, publication)
+        .await
+        .map_err(|error| from_error(&error))?;
     let mut response = Response::new(());
     if let Some(Ok(id)) = id.map(MetadataValue::try_from) {
         response.metadata_mut().insert(MESSAGE_ID, id);
@@ -63,12 +65,20 @@ where
 
 /// The W3C trace context of a call; nothing where it is malformed.
 fn trace(metadata: &MetadataMap) -> Trace {
-    let text = |name: &str| metadata.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text = |name: &str| {
+        metadata
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    };
     let parent = text(TRACE_PARENT);
     if !is_trace_parent(parent) {
         return Trace::default();
     }
-    Trace { parent: parent.to_owned(), state: text(TRACE_STATE).to_owned() }
+    Trace {
+        parent: parent.to_owned(),
+        state: text(TRACE_STATE).to_owned(),
+    }
 }
 
 /// Whether `text` is version, trace id, parent id and flags in lower-case hexadecimal; a version
@@ -77,15 +87,23 @@ fn is_trace_parent(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
     let lengths = [2, 32, 16, 2];
     let is_hex = |part: &str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let is_known = parts.len() == lengths.len() || (parts.len() > lengths.len() && parts.first() != Some(&"00"));
-    is_known && parts.iter().zip(lengths).all(|(part, length)| part.len() == length && is_hex(part))
+    let is_known =
+        parts.len() == lengths.len() || (parts.len() > lengths.len() && parts.first() != Some(&"00"));
+    is_known
+        && parts
+            .iter()
+            .zip(lengths)
+            .all(|(part, length)| part.len() == length && is_hex(part))
 }
 
 /// The message that delivers `event` to the application. The trace is among the metadata, because
 /// on a stream there is no other place for it.
 pub(crate) fn topic_event(event: Event, pubsub: &str) -> TopicEventRequest {
     let mut metadata = event.metadata;
-    for (name, value) in [(TRACE_PARENT, &event.trace.parent), (TRACE_STATE, &event.trace.state)] {
+    for (name, value) in [
+        (TRACE_PARENT, &event.trace.parent),
+        (TRACE_STATE, &event.trace.state),
+    ] {
         if !value.is_empty() {
             metadata.insert(name.to_owned(), value.clone());
         }

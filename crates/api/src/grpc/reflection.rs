@@ -21,8 +21,12 @@ pub(super) struct Reflection {
 
 impl Reflection {
     pub(super) fn new() -> Self {
-        let v1 = builder().build_v1().expect("invariant: the build wrote the descriptors");
-        let v1alpha = builder().build_v1alpha().expect("invariant: the build wrote the descriptors");
+        let v1 = builder()
+            .build_v1()
+            .expect("invariant: the build wrote the descriptors");
+        let v1alpha = builder()
+            .build_v1alpha()
+            .expect("invariant: the build wrote the descriptors");
         Self {
             v1: Box::new(move |request| v1.clone().call(request)),
             v1alpha: Box::new(move |request| v1alpha.clone().call(request)),

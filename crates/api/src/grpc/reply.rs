@@ -1,4 +1,4 @@
-//! The answer to a call: keeps its deadline, words framework errors, and counts how it ended.
+//! The answer to a call: words framework errors, and counts how the call ended.
 
 use std::{
     convert::Infallible,
@@ -13,7 +13,6 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
 use tonic::{Code, Status, body::Body};
 
 use super::{framework, trace::Span};
@@ -26,7 +25,11 @@ pub struct Reply(State);
 
 enum State {
     Known(Option<Response<Body>>),
-    Awaited { answer: Answering, call: Option<Call>, streams: bool },
+    Awaited {
+        answer: Answering,
+        call: Option<Call>,
+        streams: bool,
+    },
 }
 
 impl Reply {
@@ -39,7 +42,11 @@ impl Reply {
     }
 
     pub(super) fn awaited(answer: Answering, call: Call, streams: bool) -> Self {
-        Self(State::Awaited { answer, call: Some(call), streams })
+        Self(State::Awaited {
+            answer,
+            call: Some(call),
+            streams,
+        })
     }
 }
 
@@ -48,26 +55,32 @@ impl Future for Reply {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            State::Known(response) => {
-                Poll::Ready(Ok(response.take().expect("invariant: a future is not polled after it is done")))
-            }
-            State::Awaited { answer, call, streams } => {
-                let answered = answer.as_mut().poll(cx);
-                let mut expired = || call.as_mut().is_some_and(|call| call.poll_deadline(cx).is_ready());
-                let mut response = match answered {
-                    Poll::Ready(Ok(response)) => response,
-                    Poll::Ready(Err(never)) => match never {},
-                    Poll::Pending if expired() => deadline_exceeded().into_http(),
-                    Poll::Pending => return Poll::Pending,
+            State::Known(response) => Poll::Ready(Ok(response
+                .take()
+                .expect("invariant: a future is not polled after it is done"))),
+            State::Awaited {
+                answer,
+                call,
+                streams,
+            } => {
+                let mut response = match ready!(answer.as_mut().poll(cx)) {
+                    Ok(response) => response,
+                    Err(never) => match never {},
                 };
-                let call = call.take().expect("invariant: a future is not polled after it is done");
-                let status = code(response.headers());
-                if status.is_some() {
+                let call = call
+                    .take()
+                    .expect("invariant: a future is not polled after it is done");
+                if response.headers().contains_key(Status::GRPC_STATUS) {
                     framework::reword_answer(response.headers_mut());
                 }
                 Poll::Ready(Ok(match code(response.headers()) {
                     Some(code) => call.over(code, response),
-                    None if *streams => response.map(|body| Body::new(Streamed { body, call: Some(call) })),
+                    None if *streams => response.map(|body| {
+                        Body::new(Streamed {
+                            body,
+                            call: Some(call),
+                        })
+                    }),
                     None => call.over(Code::Ok, response),
                 }))
             }
@@ -75,21 +88,20 @@ impl Future for Reply {
     }
 }
 
-fn deadline_exceeded() -> Status {
-    Status::deadline_exceeded("context deadline exceeded")
-}
-
 /// The code in `headers`; an answer with messages has it in its trailers instead.
 fn code(headers: &HeaderMap) -> Option<Code> {
-    headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()))
+    headers
+        .get(Status::GRPC_STATUS)
+        .map(|code| Code::from_bytes(code.as_bytes()))
 }
 
-/// A call under way. Dropping it counts as cancelled.
+/// A call under way. Dropping it counts as cancelled, or as late where its deadline has passed:
+/// whoever keeps the deadline drops the answer then.
 pub(super) struct Call {
     metrics: Arc<[MethodMetrics]>,
     index: usize,
     begun: Instant,
-    deadline: Option<Pin<Box<Sleep>>>,
+    timeout: Option<Duration>,
     span: Option<Box<dyn Span>>,
     counted: bool,
 }
@@ -101,12 +113,14 @@ impl Call {
         timeout: Option<Duration>,
         span: Option<Box<dyn Span>>,
     ) -> Self {
-        let deadline = timeout.map(|timeout| Box::pin(sleep(timeout)));
-        Self { metrics: Arc::clone(metrics), index, begun: Instant::now(), deadline, span, counted: false }
-    }
-
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.deadline.as_mut().map_or(Poll::Pending, |deadline| deadline.as_mut().poll(cx))
+        Self {
+            metrics: Arc::clone(metrics),
+            index,
+            begun: Instant::now(),
+            timeout,
+            span,
+            counted: false,
+        }
     }
 
     fn over(mut self, code: Code, response: Response<Body>) -> Response<Body> {
@@ -129,7 +143,14 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.count(Code::Cancelled);
+        let is_late = self
+            .timeout
+            .is_some_and(|timeout| self.begun.elapsed() >= timeout);
+        self.count(if is_late {
+            Code::DeadlineExceeded
+        } else {
+            Code::Cancelled
+        });
     }
 }
 
@@ -156,15 +177,6 @@ impl http_body::Body for Streamed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        let Some(call) = &mut self.call else { return polled };
-        if polled.is_pending() {
-            ready!(call.poll_deadline(cx));
-            self.end(Code::DeadlineExceeded);
-            self.body = Body::empty();
-            let mut trailers = HeaderMap::new();
-            let written = deadline_exceeded().add_header(&mut trailers);
-            return Poll::Ready(Some(written.map(|()| Frame::trailers(trailers))));
-        }
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(trailers) = frame.trailers_ref()
         {

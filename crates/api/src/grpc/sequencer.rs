@@ -1,9 +1,7 @@
 //! Unique ids.
 
 use layotto_core::Result;
-use layotto_proto::runtime::v1::{
-    GetNextIdRequest, GetNextIdResponse, sequencer_options::AutoIncrement,
-};
+use layotto_proto::runtime::v1::{GetNextIdRequest, GetNextIdResponse, sequencer_options::AutoIncrement};
 
 use crate::{
     Runtime,
@@ -11,7 +9,12 @@ use crate::{
 };
 
 pub(super) async fn next_id(runtime: &Runtime, request: GetNextIdRequest) -> Result<GetNextIdResponse> {
-    let GetNextIdRequest { store_name, key, options, metadata } = request;
+    let GetNextIdRequest {
+        store_name,
+        key,
+        options,
+        metadata,
+    } = request;
     // Options that are absent mean WEAK, whatever upstream's comments say.
     let increment = AutoIncrement::try_from(options.unwrap_or_default().increment).ok();
     let increment = increment.map(|increment| match increment {

@@ -34,14 +34,24 @@ pub(super) struct TraceIds {
 
 impl Default for TraceIds {
     fn default() -> Self {
-        let prefix = Ipv4Addr::LOCALHOST.octets().iter().map(|octet| format!("{octet:02x}")).collect();
-        Self { prefix, count: AtomicU32::new(0) }
+        let prefix = Ipv4Addr::LOCALHOST
+            .octets()
+            .iter()
+            .map(|octet| format!("{octet:02x}"))
+            .collect();
+        Self {
+            prefix,
+            count: AtomicU32::new(0),
+        }
     }
 }
 
 impl TraceIds {
     fn next(&self) -> String {
-        let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let millis = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
         let count = 1000 + self.count.fetch_add(1, Ordering::Relaxed) % 8000;
         format!("{}{millis}{count}{}", self.prefix, std::process::id())
     }

@@ -13,7 +13,10 @@ use crate::{
 /// Carries out one operation of binding `name`.
 pub async fn invoke(runtime: &Runtime, name: &str, request: Request) -> Result<Response> {
     if request.operation.is_empty() {
-        return Err(Error::invalid(text(name, "operation field is missing from request")));
+        return Err(Error::invalid(text(
+            name,
+            "operation field is missing from request",
+        )));
     }
     let slot = find(runtime, name)?;
     let outcome = async { call(&*slot.get()?, name, request).await }.await;

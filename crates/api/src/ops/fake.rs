@@ -90,14 +90,25 @@ impl Fake {
 /// A slot that holds `component`.
 pub(crate) fn slot<T: ?Sized>(name: &str, scope: Scope, component: Arc<T>) -> Arc<Slot<T>> {
     let prefix = KeyPrefix::new(scope, None, APP, name).unwrap();
-    let slot = Slot::new(name, "fake", prefix, Health::default().indicator(name, Required::No));
+    let slot = Slot::new(
+        name,
+        "fake",
+        prefix,
+        Health::default().indicator(name, Required::No),
+    );
     slot.fill(component);
     Arc::new(slot)
 }
 
 pub(crate) fn runtime_of(components: Components) -> Arc<Runtime> {
     let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
-    Arc::new(Runtime::new(APP, components, Arc::new(Metrics::default()), shutdown, tasks))
+    Arc::new(Runtime::new(
+        APP,
+        components,
+        Arc::new(Metrics::default()),
+        shutdown,
+        tasks,
+    ))
 }
 
 /// A runtime whose every kind has `fake`, named `demo`; the invoker is named `mosn`.
@@ -142,7 +153,10 @@ impl Hello for Fake {
 #[async_trait]
 impl StateStore for Fake {
     fn features(&self) -> Features {
-        Features { transactional: self.transactional, ..Features::default() }
+        Features {
+            transactional: self.transactional,
+            ..Features::default()
+        }
     }
 
     async fn get(&self, request: &Get) -> Result<Option<Item>> {
@@ -263,7 +277,8 @@ impl FileStore for Fake {
 #[async_trait]
 impl SecretStore for Fake {
     async fn get(&self, name: &str, _: &Metadata) -> Result<HashMap<String, String>> {
-        self.outcome().map(|()| HashMap::from([(name.to_owned(), "s".to_owned())]))
+        self.outcome()
+            .map(|()| HashMap::from([(name.to_owned(), "s".to_owned())]))
     }
 
     async fn bulk_get(&self, _: &Metadata) -> Result<HashMap<String, HashMap<String, String>>> {
@@ -278,6 +293,9 @@ impl Binding for Fake {
     }
 
     async fn invoke(&self, request: binding::Request) -> Result<binding::Response> {
-        self.outcome().map(|()| binding::Response { data: request.data, metadata: request.metadata })
+        self.outcome().map(|()| binding::Response {
+            data: request.data,
+            metadata: request.metadata,
+        })
     }
 }

@@ -13,9 +13,11 @@ const CUSTOM: &str = "custom_component.";
 /// Gives component `name` of section `kind` a complete new set of dynamic settings. Calls for one
 /// component happen one after another.
 pub async fn apply(runtime: &Runtime, kind: &str, name: &str, metadata: Metadata) -> Result<()> {
-    for (field, missing) in
-        [("kind", kind.is_empty()), ("name", name.is_empty()), ("metadata", metadata.is_empty())]
-    {
+    for (field, missing) in [
+        ("kind", kind.is_empty()),
+        ("name", name.is_empty()),
+        ("metadata", metadata.is_empty()),
+    ] {
         if missing {
             return Err(Error::invalid(format!("field {field} is not configured")));
         }
@@ -25,9 +27,17 @@ pub async fn apply(runtime: &Runtime, kind: &str, name: &str, metadata: Metadata
     if !component.is_dynamic() {
         return Err(not_found(kind, name));
     }
-    let settings = Settings::verbatim(metadata.into_iter().map(|(key, value)| (key, value.into())).collect());
+    let settings = Settings::verbatim(
+        metadata
+            .into_iter()
+            .map(|(key, value)| (key, value.into()))
+            .collect(),
+    );
     let _turn = found.applying.lock().await;
-    component.apply(settings).await.map_err(|error| refused(kind, name, error))
+    component
+        .apply(settings)
+        .await
+        .map_err(|error| refused(kind, name, error))
 }
 
 fn not_found(kind: &str, name: &str) -> Error {
@@ -42,7 +52,9 @@ fn refused(kind: &str, name: &str, error: Error) -> Error {
         again @ (ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Cancelled) => again,
         _ => ErrorKind::InvalidArgument,
     };
-    let refusal = Error::new(code, error.message()).with_detail("kind", kind).with_detail("component", name);
+    let refusal = Error::new(code, error.message())
+        .with_detail("kind", kind)
+        .with_detail("component", name);
     refusal.with_source(error)
 }
 
@@ -56,7 +68,10 @@ fn find<'a>(runtime: &'a Runtime, kind: &str, name: &str) -> Option<Found<'a>> {
     macro_rules! of {
         ($store:expr) => {{
             let slot = $store.get(name)?;
-            Found { component: slot.get().map(|it| it as Arc<dyn Component>), applying: &slot.applying }
+            Found {
+                component: slot.get().map(|it| it as Arc<dyn Component>),
+                applying: &slot.applying,
+            }
         }};
     }
     Some(match kind {

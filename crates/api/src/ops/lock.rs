@@ -67,10 +67,14 @@ fn require_owner(runtime: &Runtime, request: &Request) -> Result<()> {
     }
     let store = &request.store;
     if request.resource.is_empty() {
-        return Err(Error::invalid(format!("ResourceId is empty in lock store {store}")));
+        return Err(Error::invalid(format!(
+            "ResourceId is empty in lock store {store}"
+        )));
     }
     if request.owner.is_empty() {
-        return Err(Error::invalid(format!("LockOwner is empty in lock store {store}")));
+        return Err(Error::invalid(format!(
+            "LockOwner is empty in lock store {store}"
+        )));
     }
     Ok(())
 }
@@ -87,7 +91,10 @@ fn find<'a>(runtime: &'a Runtime, store: &str) -> Result<&'a Slot<dyn LockStore>
 }
 
 fn owned(slot: &Slot<dyn LockStore>, request: Request) -> Result<Owned> {
-    Ok(Owned { resource: slot.prefix.apply(&request.resource)?, owner: request.owner })
+    Ok(Owned {
+        resource: slot.prefix.apply(&request.resource)?,
+        owner: request.owner,
+    })
 }
 
 fn unwrapped(slot: &Slot<dyn LockStore>, error: Error) -> Error {

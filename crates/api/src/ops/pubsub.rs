@@ -50,14 +50,23 @@ pub struct Publication {
 /// Publishes an event. Returns the broker's id of the message, else the CloudEvent's; `None` for a
 /// raw message that the broker gives no id.
 pub async fn publish(runtime: &Runtime, publication: Publication) -> Result<Option<String>> {
-    let Publication { pubsub, topic, metadata, .. } = &publication;
+    let Publication {
+        pubsub,
+        topic,
+        metadata,
+        ..
+    } = &publication;
     if pubsub.is_empty() {
         return Err(Error::invalid("pubsub name is empty"));
     }
     if topic.is_empty() {
         return Err(Error::invalid(format!("topic is empty in pubsub {pubsub}")));
     }
-    let slot = runtime.components.pubsub.get(pubsub).ok_or_else(|| not_found(runtime, pubsub))?;
+    let slot = runtime
+        .components
+        .pubsub
+        .get(pubsub)
+        .ok_or_else(|| not_found(runtime, pubsub))?;
     let shaped = |error: Error| {
         let text = format!("error when publish to topic {topic} in pubsub {pubsub}: {error}");
         component_error(KIND, pubsub, text, error)
@@ -66,15 +75,22 @@ pub async fn publish(runtime: &Runtime, publication: Publication) -> Result<Opti
     let features = component.features();
     let (data, event_id) = payload(&publication, features)?;
     check_delay(metadata, features).map_err(shaped)?;
-    let message = Publish { topic: topic.clone(), data, metadata: metadata.clone() };
+    let message = Publish {
+        topic: topic.clone(),
+        data,
+        metadata: metadata.clone(),
+    };
     let broker_id = component.publish(message).await.map_err(shaped)?;
     Ok(broker_id.filter(|id| !id.is_empty()).or(event_id))
 }
 
 /// Upstream answers INVALID_ARGUMENT here even where no pub/sub component is configured.
 fn not_found(runtime: &Runtime, pubsub: &str) -> Error {
-    let reason =
-        if runtime.components.pubsub.is_empty() { "NOT_CONFIGURED" } else { "COMPONENT_NOT_FOUND" };
+    let reason = if runtime.components.pubsub.is_empty() {
+        "NOT_CONFIGURED"
+    } else {
+        "COMPONENT_NOT_FOUND"
+    };
     Error::invalid(format!("pubsub {pubsub} not found")).with_detail(REASON, reason)
 }
 
@@ -83,8 +99,11 @@ fn payload(publication: &Publication, features: Features) -> Result<(Bytes, Opti
     if is_raw(&publication.metadata) {
         return Ok((publication.data.clone(), None));
     }
-    let cx =
-        publish::Context { pubsub: &publication.pubsub, topic: &publication.topic, trace: &publication.trace };
+    let cx = publish::Context {
+        pubsub: &publication.pubsub,
+        topic: &publication.topic,
+        trace: &publication.trace,
+    };
     let mut envelope = publish::envelope(cx, &publication.content_type, &publication.data)
         .map_err(|error| Error::invalid(format!("cannot create cloudevent: {error}")))?;
     let ttl = publication.metadata.get(TTL).and_then(|ttl| ttl.parse().ok());
@@ -104,7 +123,9 @@ fn check_delay(metadata: &Metadata, features: Features) -> Result<()> {
         Ok(0) => Ok(()),
         Ok(_) if features.delayed => Ok(()),
         Ok(_) => Err(Error::unsupported(DELAY)),
-        Err(_) => Err(Error::invalid(format!("{DELAY} must be a whole number of seconds, not {delay:?}"))),
+        Err(_) => Err(Error::invalid(format!(
+            "{DELAY} must be a whole number of seconds, not {delay:?}"
+        ))),
     }
 }
 

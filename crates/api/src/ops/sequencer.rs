@@ -44,12 +44,18 @@ pub async fn next_id(
         let component = slot.get()?;
         if increment == Increment::Weak && component.features().segments {
             let (tasks, shutdown) = (runtime.tasks.clone(), runtime.shutdown.clone());
-            let source = Source { slot: Arc::clone(slot), key: prefixed, tasks, shutdown };
+            let source = Source {
+                slot: Arc::clone(slot),
+                key: prefixed,
+                tasks,
+                shutdown,
+            };
             return runtime.sequences.segments(store, key, source).next().await;
         }
         component.next_id(&prefixed, metadata).await
     };
-    id.await.map_err(|error| component_error("sequencer", store, error.message().to_owned(), error))
+    id.await
+        .map_err(|error| component_error("sequencer", store, error.message().to_owned(), error))
 }
 
 type Validated<'a> = (&'a Arc<Slot<dyn Sequencer>>, PrefixedKey, Increment);

@@ -67,10 +67,19 @@ pub async fn get(
     metadata: Metadata,
 ) -> Result<Option<Item>> {
     let slot = find(runtime, store)?;
-    let request = Get { key: slot.prefix.apply(key)?, consistency, metadata };
+    let request = Get {
+        key: slot.prefix.apply(key)?,
+        consistency,
+        metadata,
+    };
     let item = async { slot.get()?.get(&request).await }.await;
     item.map_err(|error| {
-        component_error("state", store, format!("fail to get {key} from state store {store}: {error}"), error)
+        component_error(
+            "state",
+            store,
+            format!("fail to get {key} from state store {store}: {error}"),
+            error,
+        )
     })
 }
 
@@ -80,19 +89,33 @@ pub async fn bulk_get(runtime: &Runtime, store: &str, request: BulkGet) -> Resul
     if request.keys.is_empty() {
         return Ok(Vec::new());
     }
-    let BulkGet { keys, parallelism, metadata } = request;
+    let BulkGet {
+        keys,
+        parallelism,
+        metadata,
+    } = request;
     let reads = keys.iter().map(|key| {
         let key = slot.prefix.apply(key)?;
-        Ok(Get { key, consistency: Consistency::Unspecified, metadata: metadata.clone() })
+        Ok(Get {
+            key,
+            consistency: Consistency::Unspecified,
+            metadata: metadata.clone(),
+        })
     });
     let reads = reads.collect::<Result<Vec<_>>>()?;
     let parallelism = usize::try_from(parallelism).unwrap_or_default().max(1);
     let outcomes = async { slot.get()?.bulk_get(reads, parallelism).await }.await;
     let outcomes = outcomes.map_err(|error| unwrapped(store, error))?;
     if outcomes.len() != keys.len() {
-        return Err(Error::internal("the state store answered another number of keys than it was asked"));
+        return Err(Error::internal(
+            "the state store answered another number of keys than it was asked",
+        ));
     }
-    Ok(keys.into_iter().zip(outcomes).map(|(key, outcome)| BulkItem { key, outcome }).collect())
+    Ok(keys
+        .into_iter()
+        .zip(outcomes)
+        .map(|(key, outcome)| BulkItem { key, outcome })
+        .collect())
 }
 
 /// Writes many keys, in order, up to the first that fails.
@@ -101,7 +124,10 @@ pub async fn save(runtime: &Runtime, store: &str, changes: Vec<Change>) -> Resul
     let writes = prefixed(changes, |change| change.set(&slot.prefix))?;
     let saved = async { slot.get()?.bulk_set(writes).await }.await;
     saved.map_err(|error| {
-        let text = format!("failed saving state in state store {store}: {}", etag_text(&error));
+        let text = format!(
+            "failed saving state in state store {store}: {}",
+            etag_text(&error)
+        );
         component_error("state", store, text, error)
     })
 }
@@ -164,13 +190,36 @@ fn operations(steps: Vec<Step>, prefix: &KeyPrefix) -> Result<Vec<Operation>> {
 
 impl Change {
     fn set(self, prefix: &KeyPrefix) -> Result<Set> {
-        let Self { key, value, etag, options, metadata } = self;
-        Ok(Set { key: prefix.apply(&key)?, value, etag: present(etag), options, metadata })
+        let Self {
+            key,
+            value,
+            etag,
+            options,
+            metadata,
+        } = self;
+        Ok(Set {
+            key: prefix.apply(&key)?,
+            value,
+            etag: present(etag),
+            options,
+            metadata,
+        })
     }
 
     fn delete(self, prefix: &KeyPrefix) -> Result<Delete> {
-        let Self { key, etag, options, metadata, .. } = self;
-        Ok(Delete { key: prefix.apply(&key)?, etag: present(etag), options, metadata })
+        let Self {
+            key,
+            etag,
+            options,
+            metadata,
+            ..
+        } = self;
+        Ok(Delete {
+            key: prefix.apply(&key)?,
+            etag: present(etag),
+            options,
+            metadata,
+        })
     }
 }
 

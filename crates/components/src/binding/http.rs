@@ -17,6 +17,7 @@ use layotto_core::{
     binding::{Binding, Request, Response},
 };
 use reqwest::{Client, Url};
+use rustls::crypto::CryptoProvider;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -31,18 +32,18 @@ const REDIRECTS: usize = 10;
 
 /// Sends requests to an HTTP service. Choose it to reach a web hook or an API outside of the
 /// mesh; other services of the mesh are better called through service invocation.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
+#[schemars(extend("required" = ["url"]))]
 pub struct HttpConfig {
     /// The service's base URL, `http` or `https`; the `path` of a call is appended.
-    #[schemars(required)]
     pub url: String,
     /// Where requests and redirects may go: host names, addresses, and networks such as
     /// `10.0.0.0/8`, which admit names that resolve into them too. Default: the host of `url`.
     pub allow: Vec<String>,
     /// The largest response body, in bytes. Default 8 MiB.
     pub max_response_bytes: usize,
-    /// The longest time for a call, redirects and body included. Default `10s`.
+    /// The longest time for a call, redirects and body included; more than 0. Default `10s`.
     pub timeout: GoDuration,
 }
 
@@ -57,8 +58,7 @@ impl Default for HttpConfig {
     }
 }
 
-/// The binding `http`.
-#[derive(Debug)]
+/// The binding `http`. Not `Debug`: the URL may hold a password.
 pub struct Http {
     url: String,
     base: Url,
@@ -83,6 +83,9 @@ impl Open for Http {
         let Some(host) = host else {
             return Err(Error::invalid("url: expected http:// or https:// and a host"));
         };
+        if config.timeout.0.is_zero() {
+            return Err(Error::invalid("timeout: expected a duration longer than 0"));
+        }
         let allow = if config.allow.is_empty() {
             Allow::host(host)
         } else {
@@ -123,6 +126,10 @@ impl Http {
     fn client(&self) -> Result<&Client> {
         if let Some(client) = self.client.get() {
             return Ok(client);
+        }
+        if CryptoProvider::get_default().is_none() {
+            // Another thread may be first, with the same provider.
+            drop(rustls::crypto::ring::default_provider().install_default());
         }
         let client = Client::builder()
             .redirect(reqwest::redirect::Policy::none())

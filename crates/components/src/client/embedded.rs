@@ -30,17 +30,17 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use layotto_core::{Context, Error, ErrorKind, Result};
+use layotto_core::{Context, Error, Result};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{Semaphore, oneshot};
 
+pub(crate) use self::writer::{Attempt, Effect, Failure};
 use self::{
     backend::Backend,
     writer::{Task, Work, Writer},
 };
-pub(crate) use self::writer::{Attempt, Effect, Failure};
 use crate::clock::{Clock, Millis};
 
 mod backend;
@@ -72,6 +72,7 @@ pub(crate) const QUEUE_ENTRY: TableDefinition<(&str, &str, u64), (Millis, u32, M
 /// When a write to an embedded store is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(inline)]
 pub enum Durability {
     /// When it is on the disk: a loss of power loses nothing that was answered.
     #[default]
@@ -81,15 +82,17 @@ pub enum Durability {
     Os,
 }
 
-/// Where a component finds its store.
-#[derive(Debug, Clone)]
-pub(crate) struct Location {
-    pub(crate) path: PathBuf,
-    pub(crate) durability: Durability,
-}
+/// The name of a store's file, relative to the data directory.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(inline)]
+pub struct StorePath(pub PathBuf);
 
-/// The file name used where a component names none.
-pub(crate) const DEFAULT_PATH: &str = "layotto.db";
+impl Default for StorePath {
+    fn default() -> Self {
+        Self("layotto.db".into())
+    }
+}
 
 /// An open store. Dropping it commits what is left and releases the file.
 pub(crate) struct Store {
@@ -114,14 +117,15 @@ pub(crate) struct Shared {
 }
 
 impl Store {
-    /// The store of `location`, shared with every other component that uses the same file.
-    pub(crate) async fn shared(location: &Location, cx: &Context) -> Result<Arc<Self>> {
-        let path = file::locate(&cx.data_dir.join(&location.path))?;
+    /// The store in the file `name`, shared with every other component that uses it.
+    pub(crate) async fn shared(name: &StorePath, durability: Durability, cx: &Context) -> Result<Arc<Self>> {
+        let path = file::locate(&cx.data_dir.join(&name.0))?;
         let target = path.display().to_string();
-        let durability = location.durability;
         let store = cx
             .shared
-            .get_or_open(&target, async || Self::open(path.clone(), durability, Clock::default()).await)
+            .get_or_open(&target, async || {
+                Self::open(path.clone(), durability, Clock::default()).await
+            })
             .await?;
         if durability == Durability::Fsync {
             // The strictest of the components that share the file decides: the file is whole or
@@ -143,7 +147,9 @@ impl Store {
         let writer = thread::Builder::new()
             .name("embedded-store".to_owned())
             .spawn(move || writer.run(&queue))
-            .map_err(|error| Error::internal("cannot start the embedded store's writer").with_source(error))?;
+            .map_err(|error| {
+                Error::internal("cannot start the embedded store's writer").with_source(error)
+            })?;
         Ok(Self {
             db,
             path,
@@ -203,7 +209,10 @@ impl Store {
         after: impl FnOnce(Result<T>) -> Result<R> + Send + 'static,
     ) -> Result<R> {
         let closed = || Error::unavailable("the embedded store is closed");
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| closed())?;
+        let place = Arc::clone(&self.places)
+            .acquire_owned()
+            .await
+            .map_err(|_| closed())?;
         let (reply, answer) = oneshot::channel();
         let task = Task::new(operation, after, reply, place);
         // Never full: whoever sends holds one of as many places as the queue has.

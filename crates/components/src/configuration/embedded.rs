@@ -1,6 +1,6 @@
 //! Configuration in the embedded store.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use layotto_core::{
@@ -17,16 +17,18 @@ use super::{
     DEFAULT, check_items, deletion,
     feed::{Feed, Keys},
 };
-use crate::client::embedded::{CONFIGURATION, ConfigurationKey, DEFAULT_PATH, Durability, Effect, Failure, Location, Store};
+use crate::client::embedded::{
+    CONFIGURATION, ConfigurationKey, Durability, Effect, Failure, Store, StorePath,
+};
 
 /// Configuration in a file of the process, found again after a restart. For one process on one
 /// machine. A request that names no keys reads, or watches, all keys of its group and label.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Config {
     /// The store's file, relative to the data directory. Components that name the same file share
     /// it, and so their items. Default `layotto.db`.
-    pub path: PathBuf,
+    pub path: StorePath,
     /// When a write is answered: `fsync`, when it is on the disk; `os`, when the operating system
     /// has it. Components that share a file get the strictest of theirs. Default `fsync`.
     pub durability: Durability,
@@ -34,17 +36,6 @@ pub struct Config {
     pub address: Option<Value>,
     /// Accepted since every configuration store has it in Go Layotto; not used.
     pub timeout: Option<Value>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            path: DEFAULT_PATH.into(),
-            durability: Durability::default(),
-            address: None,
-            timeout: None,
-        }
-    }
 }
 
 /// A configuration store in the embedded store.
@@ -73,13 +64,12 @@ impl Open for Embedded {
     type Config = Config;
 
     async fn open(config: Config, cx: Context) -> Result<Self> {
-        let location = Location {
-            path: config.path,
-            durability: config.durability,
-        };
-        let store = Store::shared(&location, &cx).await?;
+        let store = Store::shared(&config.path, config.durability, &cx).await?;
         let target = store.path().display().to_string();
-        let feed = cx.shared.get_or_open(&target, async || Ok(Feed::default())).await?;
+        let feed = cx
+            .shared
+            .get_or_open(&target, async || Ok(Feed::default()))
+            .await?;
         Ok(Self {
             store,
             feed,
@@ -102,7 +92,10 @@ fn item(selector: &Selector, key: &str, (content, extra): (&str, &[u8])) -> Item
     }
 }
 
-fn select(table: &impl ReadableTable<ConfigurationKey, Row>, selector: &Selector) -> Result<Vec<Item>, redb::StorageError> {
+fn select(
+    table: &impl ReadableTable<ConfigurationKey, Row>,
+    selector: &Selector,
+) -> Result<Vec<Item>, redb::StorageError> {
     if selector.keys.is_empty() {
         return select_all(table, selector);
     }
@@ -141,7 +134,12 @@ fn write(tx: &WriteTransaction, app_id: &str, item: &Item) -> Result<(), Failure
         metadata: item.metadata.clone(),
     };
     let extra = serde_json::to_vec(&extra).expect("invariant: maps of texts have a JSON form");
-    let key = (app_id, item.group.as_str(), item.label.as_str(), item.key.as_str());
+    let key = (
+        app_id,
+        item.group.as_str(),
+        item.label.as_str(),
+        item.key.as_str(),
+    );
     tx.open_table(CONFIGURATION)?
         .insert(key, (item.content.as_str(), &extra[..]))?;
     Ok(())
@@ -193,9 +191,7 @@ impl ConfigStore for Embedded {
             items.iter().try_for_each(|item| write(tx, &app_id, item))?;
             Ok(((), Effect::Durable))
         };
-        let tell = move |outcome: Result<()>| {
-            outcome.map(|()| feed.publish(&changes.0, changes.1))
-        };
+        let tell = move |outcome: Result<()>| outcome.map(|()| feed.publish(&changes.0, changes.1));
         self.store.write_then(operation, tell).await
     }
 
@@ -204,12 +200,14 @@ impl ConfigStore for Embedded {
         let app_id = selector.app_id.clone();
         let operation = move |tx: &WriteTransaction| {
             let deleted = delete(tx, &selector)?;
-            let effect = if deleted.is_empty() { Effect::None } else { Effect::Durable };
+            let effect = if deleted.is_empty() {
+                Effect::None
+            } else {
+                Effect::Durable
+            };
             Ok((deleted, effect))
         };
-        let tell = move |outcome: Result<Vec<Item>>| {
-            outcome.map(|deleted| feed.publish(&app_id, deleted))
-        };
+        let tell = move |outcome: Result<Vec<Item>>| outcome.map(|deleted| feed.publish(&app_id, deleted));
         self.store.write_then(operation, tell).await
     }
 
@@ -221,16 +219,11 @@ impl ConfigStore for Embedded {
         let (reader, watcher) = (selector.clone(), selector.clone());
         let feed = Arc::clone(&self.feed);
         // On the writer's thread, so that no change falls between the reading and the watching.
-        let read = move |tx: &WriteTransaction| {
-            Ok((select(&tx.open_table(CONFIGURATION)?, &reader)?, Effect::None))
-        };
-        let watch = move |outcome: Result<Vec<Item>>| {
-            outcome.map(|current| feed.watch(&watcher, keys, current))
-        };
+        let read =
+            move |tx: &WriteTransaction| Ok((select(&tx.open_table(CONFIGURATION)?, &reader)?, Effect::None));
+        let watch =
+            move |outcome: Result<Vec<Item>>| outcome.map(|current| feed.watch(&watcher, keys, current));
         let watcher = self.store.write_then(read, watch).await?;
         Ok(watcher.start(&self.cx, self.stop.child_token()))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -220,7 +220,10 @@ mod tests {
     #[tokio::test]
     async fn a_dropped_subscription_is_forgotten_and_the_others_go_on() {
         let (feed, cx) = (Arc::new(Feed::default()), Context::standalone("test", "."));
-        let start = |keys| feed.watch(&selector(), keys, Vec::new()).start(&cx, cx.shutdown.child_token());
+        let start = |keys| {
+            feed.watch(&selector(), keys, Vec::new())
+                .start(&cx, cx.shutdown.child_token())
+        };
         let (gone, mut other) = (start(only("k")), start(Keys::All));
         drop(gone);
         while lock(&feed.0).values().flatten().count() > 1 {

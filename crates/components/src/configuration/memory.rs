@@ -64,11 +64,19 @@ impl Memory {
 }
 
 fn places(selector: &Selector) -> impl Iterator<Item = Place> {
-    selector.keys.iter().map(|key| place(&selector.app_id, &selector.group, &selector.label, key))
+    selector
+        .keys
+        .iter()
+        .map(|key| place(&selector.app_id, &selector.group, &selector.label, key))
 }
 
 fn place(app_id: &str, group: &str, label: &str, key: &str) -> Place {
-    (app_id.to_owned(), group.to_owned(), label.to_owned(), key.to_owned())
+    (
+        app_id.to_owned(),
+        group.to_owned(),
+        label.to_owned(),
+        key.to_owned(),
+    )
 }
 
 #[async_trait]
@@ -91,7 +99,9 @@ impl ConfigStore for Memory {
 
     async fn get(&self, selector: &Selector) -> Result<Vec<Item>> {
         let items = self.hold();
-        Ok(places(selector).filter_map(|place| items.get(&place).cloned()).collect())
+        Ok(places(selector)
+            .filter_map(|place| items.get(&place).cloned())
+            .collect())
     }
 
     async fn set(&self, app_id: &str, items: Vec<Item>, _: &Metadata) -> Result<()> {
@@ -107,18 +117,18 @@ impl ConfigStore for Memory {
     async fn delete(&self, selector: &Selector) -> Result<()> {
         let mut held = self.hold();
         let deleted: Vec<_> = places(selector).filter_map(|place| held.remove(&place)).collect();
-        self.feed.publish(&selector.app_id, deleted.into_iter().map(deletion));
+        self.feed
+            .publish(&selector.app_id, deleted.into_iter().map(deletion));
         Ok(())
     }
 
     async fn subscribe(&self, selector: &Selector) -> Result<Subscription> {
         let items = self.hold();
-        let current = places(selector).filter_map(|place| items.get(&place).cloned()).collect();
+        let current = places(selector)
+            .filter_map(|place| items.get(&place).cloned())
+            .collect();
         let keys = Keys::Only(selector.keys.iter().cloned().collect());
         let watcher = self.feed.watch(selector, keys, current);
         Ok(watcher.start(&self.cx, self.stop.child_token()))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,8 +4,9 @@ mod failure;
 mod listing;
 mod open_flags;
 mod reach;
+mod upload;
 
-use std::{fs::File, io::Write, path::PathBuf, sync::Arc};
+use std::{fs::File, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,14 +22,15 @@ use rustix::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use self::{failure::Failure, open_flags::OpenFlags, reach::Reach};
+use self::{failure::Failure, open_flags::OpenFlags, reach::Reach, upload::Upload};
 
 /// The most bytes in one piece of a file that is read.
 const PIECE: usize = 102_400;
 
 /// Keeps files in a directory of this machine. Choose it for development, for a single machine,
-/// and where the directory is a mounted network share. A file is written in place: its flags
-/// decide whether old content is cut off, kept or appended to.
+/// and where the directory is a mounted network share. The flags of a file that is written decide
+/// whether old content is replaced, kept or appended to; confined, a new or replaced file appears
+/// once its content is complete, and its directories are made.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LocalConfig {
@@ -117,18 +119,13 @@ impl FileStore for Local {
 
     async fn put(&self, name: &str, metadata: &Metadata, mut content: Content) -> Result<()> {
         let flags = OpenFlags::from_metadata(metadata)?;
-        let target: Arc<str> = name.into();
-        let name = target.clone();
-        let mut file = self.blocking(move |reach| create(reach, &name, flags)).await?;
+        let name = name.to_owned();
+        let open = move |reach: &Reach| Upload::open(reach, name, flags);
+        let mut upload = self.blocking(open).await?;
         while let Some(piece) = content.try_next().await? {
-            let name = target.clone();
-            file = off_thread(move || match file.write_all(&piece) {
-                Ok(()) => Ok(file),
-                Err(error) => Err(Failure::from(error).during("write", &name)),
-            })
-            .await?;
+            upload = off_thread(move || upload.write(&piece)).await?;
         }
-        Ok(())
+        off_thread(move || upload.finish()).await
     }
 
     async fn list(&self, request: &List) -> Result<Page> {
@@ -158,15 +155,6 @@ impl FileStore for Local {
         })
         .await
     }
-}
-
-fn create(reach: &Reach, name: &str, flags: OpenFlags) -> Result<File> {
-    let opened = reach.prepare().and_then(|()| {
-        let file = File::from(reach.open(name, flags.flags | OFlags::NONBLOCK, flags.mode)?);
-        reach.admit(&file)?;
-        Ok(file)
-    });
-    opened.map_err(|failure| failure.during("open", name))
 }
 
 /// A file that is read piece by piece.

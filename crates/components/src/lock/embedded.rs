@@ -1,6 +1,6 @@
 //! Locks in the embedded store.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use layotto_core::{
@@ -13,37 +13,26 @@ use serde::Deserialize;
 
 use super::standing;
 use crate::{
-    client::embedded::{
-        self, DEFAULT_PATH, Durability, Effect, Failure, LOCK, LOCK_END, Location, Store,
-    },
+    client::embedded::{self, Durability, Effect, Failure, LOCK, LOCK_END, Store, StorePath},
     clock::{Millis, is_over},
 };
 
 /// Locks in a file of the process. They exclude the callers of this one process, and outlive a
 /// restart: a lease keeps running, and fencing tokens never repeat. For one process on one machine.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Config {
     /// The store's file, relative to the data directory. Components that name the same file share
     /// it, and so their locks. Default `layotto.db`.
-    pub path: PathBuf,
+    pub path: StorePath,
     /// When a grant is answered: `fsync`, when it is on the disk; `os`, when the operating system
     /// has it. Components that share a file get the strictest of theirs. Default `fsync`.
     pub durability: Durability,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            path: DEFAULT_PATH.into(),
-            durability: Durability::default(),
-        }
-    }
-}
-
 /// A lock store in the embedded store.
 pub struct Embedded {
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
 }
 
 #[derive(Debug)]
@@ -58,11 +47,7 @@ impl Open for Embedded {
     type Config = Config;
 
     async fn open(config: Config, cx: Context) -> Result<Self> {
-        let location = Location {
-            path: config.path,
-            durability: config.durability,
-        };
-        let store = Store::shared(&location, &cx).await?;
+        let store = Store::shared(&config.path, config.durability, &cx).await?;
         Ok(Self { store })
     }
 }
@@ -72,7 +57,8 @@ impl Embedded {
     /// somebody else's.
     fn glance(&self, resource: &str) -> Result<Option<Lease>> {
         let now = self.store.clock().now();
-        self.store.read(|tx| Ok(running(&tx.open_table(LOCK)?, resource, now)?))
+        self.store
+            .read(|tx| Ok(running(&tx.open_table(LOCK)?, resource, now)?))
     }
 }
 
@@ -169,6 +155,3 @@ impl LockStore for Embedded {
         self.store.write(extend).await
     }
 }
-
-#[cfg(test)]
-mod tests;

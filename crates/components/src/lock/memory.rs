@@ -43,10 +43,16 @@ impl Open for Memory {
     type Config = Config;
 
     async fn open(_: Config, cx: Context) -> Result<Self> {
-        Ok(Self {
-            leases: Expiring::open(Clock::default(), &cx),
+        Ok(Self::with_clock(Clock::default(), &cx))
+    }
+}
+
+impl Memory {
+    pub(super) fn with_clock(clock: Clock, cx: &Context) -> Self {
+        Self {
+            leases: Expiring::open(clock, cx),
             last_token: AtomicU64::new(0),
-        })
+        }
     }
 }
 
@@ -87,7 +93,9 @@ impl LockStore for Memory {
         let mut shard = self.leases.hold_key(resource);
         let lease = shard.get(resource, clock).map(|lease| &lease.value);
         let status = standing(lease.map(|lease| lease.owner.as_str()), &lock.owner);
-        let token = lease.map(|lease| lease.token).filter(|_| status == Status::Success);
+        let token = lease
+            .map(|lease| lease.token)
+            .filter(|_| status == Status::Success);
         if let Some(token) = token {
             let lease = Lease {
                 owner: lock.owner.clone(),
@@ -96,78 +104,5 @@ impl LockStore for Memory {
             shard.put(resource, lease, clock.after(expire));
         }
         Ok((status, token))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use layotto_core::key_prefix::PrefixedKey;
-
-    use super::*;
-
-    const LEASE: Duration = Duration::from_secs(2);
-
-    async fn open() -> Memory {
-        Memory::open(Config {}, Context::standalone("test", ".")).await.unwrap()
-    }
-
-    fn by(owner: &str) -> Owned {
-        Owned {
-            resource: PrefixedKey("r".to_owned()),
-            owner: owner.to_owned(),
-        }
-    }
-
-    fn token(grant: Grant) -> u64 {
-        match grant {
-            Grant::Acquired { fencing_token } => fencing_token.unwrap(),
-            Grant::Busy => panic!("busy"),
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_held_lock_is_busy_for_everyone_until_its_lease_ends() {
-        let locks = open().await;
-        let first = token(locks.try_lock(&by("a"), LEASE).await.unwrap());
-        for owner in ["a", "b"] {
-            assert_eq!(locks.try_lock(&by(owner), LEASE).await.unwrap(), Grant::Busy);
-        }
-        tokio::time::advance(LEASE).await;
-        assert_eq!(locks.unlock(&by("a")).await.unwrap(), Status::Unexist);
-        let second = token(locks.try_lock(&by("b"), LEASE).await.unwrap());
-        assert!(second > first);
-        assert_eq!(locks.unlock(&by("a")).await.unwrap(), Status::BelongsToOthers);
-        assert_eq!(locks.unlock(&by("b")).await.unwrap(), Status::Success);
-        assert_eq!(locks.unlock(&by("b")).await.unwrap(), Status::Unexist);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn keeping_alive_extends_the_lease_and_keeps_the_token() {
-        let locks = open().await;
-        let granted = token(locks.try_lock(&by("a"), LEASE).await.unwrap());
-        tokio::time::advance(LEASE / 2).await;
-        let kept = locks.keep_alive(&by("a"), LEASE).await.unwrap();
-        assert_eq!(kept, (Status::Success, Some(granted)));
-        assert_eq!(
-            locks.keep_alive(&by("b"), LEASE).await.unwrap(),
-            (Status::BelongsToOthers, None)
-        );
-        tokio::time::advance(LEASE * 3 / 4).await;
-        assert_eq!(locks.try_lock(&by("b"), LEASE).await.unwrap(), Grant::Busy);
-        tokio::time::advance(LEASE / 4).await;
-        assert_eq!(locks.keep_alive(&by("a"), LEASE).await.unwrap(), (Status::Unexist, None));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn abandoned_locks_take_no_memory_for_long() {
-        let locks = open().await;
-        for n in 0..1000 {
-            let mut lock = by("a");
-            lock.resource.0 = n.to_string();
-            token(locks.try_lock(&lock, LEASE).await.unwrap());
-        }
-        assert_eq!(locks.leases.occupied(), 1000);
-        tokio::time::sleep(LEASE * 2).await;
-        assert_eq!(locks.leases.occupied(), 0);
     }
 }

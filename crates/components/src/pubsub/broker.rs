@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use layotto_core::{
     Context, Error, Metadata, Result,
-    pubsub::{Publish, Subscribe, Subscription},
+    pubsub::{EPHEMERAL, Publish, Subscribe, Subscription},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -44,8 +44,11 @@ pub(super) trait Journal: Send + Sync + 'static {
     /// Returns its id.
     async fn append(&self, message: Stored, times: Times, limit: usize) -> Result<u64>;
 
-    /// The queue of a group, which exists from now on.
-    async fn group(&self, place: &Place) -> Result<Arc<Queue<Self::Body>>>;
+    /// The queue of a group, which exists from now on; an ephemeral one until it is left.
+    async fn group(&self, place: &Place, ephemeral: bool) -> Result<Arc<Queue<Self::Body>>>;
+
+    /// Forgets a group and what waits for it.
+    async fn leave(&self, place: &Place) -> Result<()>;
 
     /// The message of `entry`; `None` where it is gone.
     fn load(&self, entry: &Entry<Self::Body>) -> Result<Option<Stored>>;
@@ -101,27 +104,42 @@ impl<J: Journal> Broker<J> {
     }
 
     pub(super) async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription> {
-        let policy = self
-            .policy
-            .of(&subscribe.group, &subscribe.dead_letter_topic, &subscribe.metadata)?;
+        let policy = self.policy.of(
+            &subscribe.group,
+            &subscribe.dead_letter_topic,
+            &subscribe.metadata,
+        )?;
         let place = Place {
             topic: subscribe.topic,
             group: policy.group.clone(),
         };
-        let dropped = CancellationToken::new();
-        let delivery = Delivery {
-            queue: self.journal.group(&place).await?,
-            journal: Arc::clone(&self.journal),
-            place,
-            policy,
-            handler: subscribe.handler,
-            clock: self.clock.clone(),
-            dropped: dropped.clone(),
-            stop: self.stop.clone(),
-            tasks: self.cx.tasks.clone(),
-        };
-        self.cx.tasks.spawn(Arc::new(delivery).run());
-        Ok(Subscription::new(dropped))
+        let ephemeral = subscribe
+            .metadata
+            .get(EPHEMERAL)
+            .is_some_and(|value| value == "true");
+        let (journal, clock, handler) = (Arc::clone(&self.journal), self.clock.clone(), subscribe.handler);
+        let (stop, tasks) = (self.stop.clone(), self.cx.tasks.clone());
+        let starting = self.cx.tasks.spawn(async move {
+            let dropped = CancellationToken::new();
+            let delivery = Delivery {
+                queue: journal.group(&place, ephemeral).await?,
+                journal,
+                place,
+                policy,
+                handler,
+                clock,
+                dropped: dropped.clone(),
+                stop,
+                tasks: tasks.clone(),
+            };
+            tasks.spawn(Arc::new(delivery).run());
+            Ok(Subscription::new(dropped))
+        });
+        // A task of its own: where the caller goes away meanwhile, the subscription is made and
+        // dropped, and so an ephemeral group is left again.
+        starting
+            .await
+            .map_err(|panic| Error::internal("the subscription could not be started").with_source(panic))?
     }
 }
 

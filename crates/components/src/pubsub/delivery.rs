@@ -1,13 +1,13 @@
 //! Delivers the messages of one subscription.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, task::Poll, time::Duration};
 
 use layotto_core::{
     Error, ErrorKind,
     pubsub::{Handler, Message, Outcome},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -37,43 +37,79 @@ pub(super) struct Delivery<J: Journal> {
 impl<J: Journal> Delivery<J> {
     /// Delivers until the subscription is dropped or the component closes.
     pub(super) async fn run(self: Arc<Self>) {
-        let slots = Arc::new(Semaphore::new(self.policy.concurrency));
-        loop {
-            let next = async {
-                let slot = Arc::clone(&slots).acquire_owned().await;
-                let slot = slot.expect("invariant: nobody closes the slots");
-                (self.queue.next(&self.clock).await, slot)
-            };
-            let (taken, slot) = tokio::select! {
-                biased;
-                () = self.dropped.cancelled() => return,
-                () = self.stop.cancelled() => return,
-                next = next => next,
-            };
-            self.tasks.spawn(Arc::clone(&self).deliver(taken, slot));
+        tokio::select! {
+            biased;
+            () = self.dropped.cancelled() => {}
+            () = self.stop.cancelled() => {}
+            () = self.deliver_all() => {}
+        }
+        if self.queue.is_ephemeral() {
+            let left = self.journal.leave(&self.place).await;
+            self.log(left, "cannot forget the group of a subscription that ended");
         }
     }
 
-    async fn deliver(self: Arc<Self>, taken: Taken<J::Body>, _slot: OwnedSemaphorePermit) {
-        if is_over(taken.entry().end, self.clock.now()) {
-            return self.settle(taken).await;
+    async fn deliver_all(self: &Arc<Self>) {
+        let slots = Arc::new(Semaphore::new(self.policy.concurrency));
+        loop {
+            let slot = Arc::clone(&slots).acquire_owned().await;
+            let slot = slot.expect("invariant: nobody closes the slots");
+            let taken = self.next().await;
+            let (begun, beginning) = oneshot::channel();
+            self.tasks.spawn(Arc::clone(self).deliver(taken, slot, begun));
+            // The handler takes its place before it is asked whether there is another, and handlers
+            // begin in the order of the messages.
+            drop(beginning.await);
         }
-        let stored = match self.journal.load(taken.entry()) {
+    }
+
+    /// Takes the next message. None is taken before the handler is ready for it.
+    async fn next(&self) -> Taken<J::Body> {
+        loop {
+            self.queue.due(&self.clock).await;
+            self.handler.ready().await;
+            if let Some(taken) = self.queue.take(self.clock.now()) {
+                return taken;
+            }
+        }
+    }
+
+    async fn deliver(
+        self: Arc<Self>,
+        taken: Taken<J::Body>,
+        _slot: OwnedSemaphorePermit,
+        begun: oneshot::Sender<()>,
+    ) {
+        let stored = match self.load(&taken) {
             Ok(Some(stored)) => stored,
-            Ok(None) => return self.settle(taken).await,
-            Err(error) => return self.fail(taken, error).await,
+            without => {
+                drop(begun);
+                return match without {
+                    Ok(_) => self.settle(taken).await,
+                    Err(error) => self.fail(taken, error).await,
+                };
+            }
         };
         let outcome = tokio::select! {
+            // First, since a verdict that is there counts even if the subscriber went away right after.
             biased;
+            outcome = self.handle(self.message(&taken, stored), begun) => outcome,
             // Dropping `taken` gives the message to the other subscribers of the group.
             () = self.dropped.cancelled() => return,
-            outcome = self.handle(self.message(&taken, stored)) => outcome,
         };
         match outcome {
             Outcome::Ack => self.settle(taken).await,
             Outcome::Drop => self.give_up(taken).await,
             Outcome::Retry(error) => self.fail(taken, error).await,
         }
+    }
+
+    /// The message; `None` where it ended or is gone.
+    fn load(&self, taken: &Taken<J::Body>) -> Result<Option<Stored>, Error> {
+        if is_over(taken.entry().end, self.clock.now()) {
+            return Ok(None);
+        }
+        self.journal.load(taken.entry())
     }
 
     fn message(&self, taken: &Taken<J::Body>, stored: Stored) -> Message {
@@ -86,8 +122,12 @@ impl<J: Journal> Delivery<J> {
         }
     }
 
-    async fn handle(&self, message: Message) -> Outcome {
-        let handling = self.handler.handle(message);
+    async fn handle(&self, message: Message, begun: oneshot::Sender<()>) -> Outcome {
+        let mut handling = self.handler.handle(message);
+        if let Poll::Ready(outcome) = futures::poll!(&mut handling) {
+            return outcome;
+        }
+        drop(begun);
         if self.policy.ack_deadline.is_zero() {
             return handling.await;
         }

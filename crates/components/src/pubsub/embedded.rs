@@ -1,7 +1,5 @@
 //! A broker in the embedded store.
 
-use std::{path::PathBuf, sync::Arc};
-
 use async_trait::async_trait;
 use layotto_core::{
     Component, Context, Open, Result,
@@ -10,7 +8,7 @@ use layotto_core::{
 
 use self::log::Log;
 use super::{broker::Broker, policy::broker_config};
-use crate::client::embedded::{DEFAULT_PATH, Durability, Location, Store};
+use crate::client::embedded::{Durability, Store, StorePath};
 
 mod log;
 
@@ -21,7 +19,7 @@ broker_config! {
     {
         /// The store's file, relative to the data directory. Components that name the same file
         /// share it, and so their topics. Default `layotto.db`.
-        path: PathBuf = DEFAULT_PATH.into(),
+        path: StorePath = StorePath::default(),
         /// When publishing is answered: `fsync`, when the message is on the disk; `os`, when the
         /// operating system has it. Components that share a file get the strictest of theirs.
         /// Default `fsync`.
@@ -37,15 +35,14 @@ impl Open for Embedded {
     type Config = Config;
 
     async fn open(config: Config, cx: Context) -> Result<Self> {
-        let location = Location {
-            path: config.path.clone(),
-            durability: config.durability,
-        };
-        let store = Store::shared(&location, &cx).await?;
+        let store = Store::shared(&config.path, config.durability, &cx).await?;
         let target = store.path().display().to_string();
         let clock = store.clock().clone();
         // Shared like the store: components of one file hand out each message once per group.
-        let log = cx.shared.get_or_open(&target, async || Log::open(store)).await?;
+        let log = cx
+            .shared
+            .get_or_open(&target, async || Log::open(store).await)
+            .await?;
         Ok(Self(Broker::new(log, config.policy(&cx.app_id), clock, cx)))
     }
 }
@@ -81,6 +78,3 @@ impl PubSub for Embedded {
         self.0.subscribe(subscribe).await
     }
 }
-
-#[cfg(test)]
-mod tests;

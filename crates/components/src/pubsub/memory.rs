@@ -60,12 +60,20 @@ impl Journal for Log {
             end: times.end,
             body: Arc::new(message),
         };
-        room.fill(times.due, &entry);
+        room.fill(times.due.max(now), &entry);
         Ok(entry.id)
     }
 
-    async fn group(&self, place: &Place) -> Result<Arc<Queue<Self::Body>>> {
-        Ok(self.topics.queue(place))
+    async fn group(&self, place: &Place, ephemeral: bool) -> Result<Arc<Queue<Self::Body>>> {
+        Ok(match ephemeral {
+            true => self.topics.ephemeral_queue(place),
+            false => self.topics.queue(place),
+        })
+    }
+
+    async fn leave(&self, place: &Place) -> Result<()> {
+        self.topics.remove(place);
+        Ok(())
     }
 
     fn load(&self, entry: &Entry<Self::Body>) -> Result<Option<Stored>> {
@@ -116,6 +124,3 @@ impl PubSub for Memory {
         self.0.subscribe(subscribe).await
     }
 }
-
-#[cfg(test)]
-mod tests;

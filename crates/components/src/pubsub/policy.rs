@@ -139,7 +139,12 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_longest_and_differ_at_random() {
         let policy = Config::default().policy("app");
-        let range = |attempts| (policy.wait_with(attempts, 0), policy.wait_with(attempts, u32::MAX));
+        let range = |attempts| {
+            (
+                policy.wait_with(attempts, 0),
+                policy.wait_with(attempts, u32::MAX),
+            )
+        };
         let millis = Duration::from_millis;
         assert_eq!(range(1), (millis(50), millis(100)));
         assert_eq!(range(2), (millis(100), millis(200)));

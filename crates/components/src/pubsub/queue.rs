@@ -37,6 +37,7 @@ pub(super) struct Entry<B> {
 pub(super) struct Queue<B> {
     state: Mutex<State<B>>,
     changed: Notify,
+    ephemeral: bool,
 }
 
 struct State<B> {
@@ -47,8 +48,8 @@ struct State<B> {
     purged: Millis,
 }
 
-impl<B> Default for Queue<B> {
-    fn default() -> Self {
+impl<B> Queue<B> {
+    fn new(ephemeral: bool) -> Self {
         Self {
             state: Mutex::new(State {
                 waiting: BTreeMap::new(),
@@ -56,14 +57,14 @@ impl<B> Default for Queue<B> {
                 purged: 0,
             }),
             changed: Notify::new(),
+            ephemeral,
         }
     }
-}
 
-enum Next<B> {
-    Now(Entry<B>),
-    At(Millis),
-    Never,
+    /// Whether the group lives only as long as its subscription.
+    pub(super) fn is_ephemeral(&self) -> bool {
+        self.ephemeral
+    }
 }
 
 impl<B> Queue<B> {
@@ -107,34 +108,38 @@ impl<B> Queue<B> {
         self.changed.notify_waiters();
     }
 
-    /// Takes the next message, once it is due.
-    pub(super) async fn next(self: &Arc<Self>, clock: &Clock) -> Taken<B> {
+    /// Waits until a message is due. Others may take it first.
+    pub(super) async fn due(&self, clock: &Clock) {
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
-            match self.take(clock.now()) {
-                Next::Now(entry) => return Taken::new(self, entry),
-                Next::Never => changed.await,
-                Next::At(due) => {
-                    let wait = Duration::from_millis(due.saturating_sub(clock.now()).max(1));
-                    drop(time::timeout(wait, changed).await);
-                }
+            let Some(due) = self.first_due() else {
+                changed.await;
+                continue;
+            };
+            let wait = due.saturating_sub(clock.now());
+            if wait == 0 {
+                return;
             }
+            drop(time::timeout(Duration::from_millis(wait), changed).await);
         }
     }
 
-    fn take(&self, now: Millis) -> Next<B> {
+    fn first_due(&self) -> Option<Millis> {
+        self.hold().waiting.first_key_value().map(|((due, _), _)| *due)
+    }
+
+    /// Takes the next message that is due.
+    pub(super) fn take(self: &Arc<Self>, now: Millis) -> Option<Taken<B>> {
         let mut state = self.hold();
-        let Some(first) = state.waiting.first_entry() else {
-            return Next::Never;
-        };
-        if first.key().0 > now {
-            return Next::At(first.key().0);
-        }
+        let first = state.waiting.first_entry().filter(|first| first.key().0 <= now)?;
         let mut entry = first.remove();
         entry.attempts = entry.attempts.saturating_add(1);
         state.held += 1;
-        Next::Now(entry)
+        Some(Taken {
+            queue: Arc::clone(self),
+            entry: Some(entry),
+        })
     }
 }
 
@@ -145,16 +150,11 @@ pub(super) struct Taken<B> {
 }
 
 impl<B> Taken<B> {
-    fn new(queue: &Arc<Queue<B>>, entry: Entry<B>) -> Self {
-        Self {
-            queue: Arc::clone(queue),
-            entry: Some(entry),
-        }
-    }
-
     /// The message.
     pub(super) fn entry(&self) -> &Entry<B> {
-        self.entry.as_ref().expect("invariant: a verdict consumes what was taken")
+        self.entry
+            .as_ref()
+            .expect("invariant: a verdict consumes what was taken")
     }
 
     /// The message leaves the queue for good.
@@ -197,9 +197,32 @@ impl<B> Topics<B> {
 
     /// The queue of `place`, made where it is missing.
     pub(super) fn queue(&self, place: &Place) -> Arc<Queue<B>> {
+        self.queue_or(place, false)
+    }
+
+    /// The queue of `place`, made where it is missing, for one subscription.
+    pub(super) fn ephemeral_queue(&self, place: &Place) -> Arc<Queue<B>> {
+        self.queue_or(place, true)
+    }
+
+    fn queue_or(&self, place: &Place, ephemeral: bool) -> Arc<Queue<B>> {
         let mut topics = self.hold();
         let groups = topics.entry(place.topic.clone()).or_default();
-        Arc::clone(groups.entry(place.group.clone()).or_default())
+        let queue = groups
+            .entry(place.group.clone())
+            .or_insert_with(|| Arc::new(Queue::new(ephemeral)));
+        Arc::clone(queue)
+    }
+
+    /// Forgets the queue of `place`.
+    pub(super) fn remove(&self, place: &Place) {
+        let mut topics = self.hold();
+        if let Some(groups) = topics.get_mut(&place.topic) {
+            groups.remove(&place.group);
+            if groups.is_empty() {
+                topics.remove(&place.topic);
+            }
+        }
     }
 
     /// The groups of `topic`.

@@ -21,6 +21,7 @@ use crate::network::Network;
 /// protocol is spoken and where requests go: to a service, or to the proxy that knows the services.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default)]
+#[schemars(extend("required" = ["channel"]))]
 pub struct MosnConfig {
     /// Steps that change a request before it is sent, in order. Known: `dubbo_json_rpc`, which
     /// makes it a call of Dubbo's JSON-RPC over HTTP.
@@ -28,7 +29,6 @@ pub struct MosnConfig {
     /// Steps that change a response before it is returned, in order. None is known.
     pub after_invoke: Vec<Step>,
     /// How services are reached. Only the first is used.
-    #[schemars(required)]
     pub channel: Vec<ChannelConfig>,
     /// Networks to which a call may be sent directly by its metadata `rpc_target_address`, with
     /// the protocols that know it: bolt, boltv2 and dubbo. Default: this machine.

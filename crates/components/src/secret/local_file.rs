@@ -14,10 +14,10 @@ use serde_json::{Map, Value};
 /// Nested values are found under the path of their names: `{"db": {"user": "u"}}` holds `db:user`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
+#[schemars(extend("required" = ["secretsFile"]))]
 pub struct LocalFileConfig {
     /// The JSON file; a relative path is looked up in the working directory, then beside the
     /// configuration file.
-    #[schemars(required)]
     pub secrets_file: String,
     /// What stands between the names of nested values. Default `:`.
     pub nested_separator: String,

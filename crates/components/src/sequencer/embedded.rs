@@ -1,6 +1,6 @@
 //! Ids from the embedded store.
 
-use std::{ops::RangeInclusive, path::PathBuf, sync::Arc};
+use std::{ops::RangeInclusive, sync::Arc};
 
 use async_trait::async_trait;
 use layotto_core::{
@@ -13,29 +13,20 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::following;
-use crate::client::embedded::{DEFAULT_PATH, Durability, Effect, Location, SEQUENCE, Store};
+use crate::client::embedded::{Durability, Effect, SEQUENCE, Store, StorePath};
 
 /// Ids from a file of the process: never repeated, whatever ends the process. For one process on
 /// one machine. Weak ids are taken in segments and cost next to nothing; each strong id waits for
 /// a commit.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Config {
     /// The store's file, relative to the data directory. Components that name the same file share
     /// it, and so their counters. Default `layotto.db`.
-    pub path: PathBuf,
+    pub path: StorePath,
     /// When an id is answered: `fsync`, when it is on the disk; `os`, when the operating system
     /// has it. Components that share a file get the strictest of theirs. Default `fsync`.
     pub durability: Durability,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            path: DEFAULT_PATH.into(),
-            durability: Durability::default(),
-        }
-    }
 }
 
 /// A sequencer in the embedded store.
@@ -48,11 +39,7 @@ impl Open for Embedded {
     type Config = Config;
 
     async fn open(config: Config, cx: Context) -> Result<Self> {
-        let location = Location {
-            path: config.path,
-            durability: config.durability,
-        };
-        let store = Store::shared(&location, &cx).await?;
+        let store = Store::shared(&config.path, config.durability, &cx).await?;
         Ok(Self { store })
     }
 }

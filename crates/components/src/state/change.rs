@@ -70,7 +70,10 @@ impl Change {
         Ok(Self {
             key: set.key.0,
             required,
-            action: Action::Put { value: set.value, ttl },
+            action: Action::Put {
+                value: set.value,
+                ttl,
+            },
         })
     }
 
@@ -160,7 +163,9 @@ pub(super) fn make_all<R: Rows>(changes: &[Change], rows: &mut R, clock: &Clock)
         })?;
         earlier.insert(change.key(), change.leaves());
     }
-    changes.iter().try_for_each(|change| change.carry_out(rows, clock))
+    changes
+        .iter()
+        .try_for_each(|change| change.carry_out(rows, clock))
 }
 
 fn find<R: Rows>(rows: &R, key: &str) -> Result<Found, R::Failure> {
@@ -245,7 +250,11 @@ mod tests {
     fn only_canonical_numbers_are_etags() {
         assert_eq!(parse_etag("17").unwrap(), 17);
         for text in ["", "abc", "+1", "01", "-1", "1.0", " 1", "18446744073709551616"] {
-            assert_eq!(parse_etag(text).unwrap_err().kind(), ErrorKind::InvalidEtag, "{text:?}");
+            assert_eq!(
+                parse_etag(text).unwrap_err().kind(),
+                ErrorKind::InvalidEtag,
+                "{text:?}"
+            );
         }
     }
 
@@ -257,7 +266,11 @@ mod tests {
         assert_eq!(parse("-1").unwrap(), None);
         assert_eq!(parse_ttl(&Metadata::new()).unwrap(), None);
         for text in ["", "abc", "1.5", "1s"] {
-            assert_eq!(parse(text).unwrap_err().kind(), ErrorKind::InvalidArgument, "{text:?}");
+            assert_eq!(
+                parse(text).unwrap_err().kind(),
+                ErrorKind::InvalidArgument,
+                "{text:?}"
+            );
         }
     }
 

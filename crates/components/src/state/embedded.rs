@@ -1,6 +1,6 @@
 //! State in the embedded store.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,37 +14,26 @@ use serde::Deserialize;
 
 use super::change::{self, Change, Rows};
 use crate::{
-    client::embedded::{
-        self, Attempt, DEFAULT_PATH, Durability, Effect, Failure, Location, STATE, STATE_END, Store,
-    },
+    client::embedded::{self, Attempt, Durability, Effect, Failure, STATE, STATE_END, Store, StorePath},
     clock::{Clock, Millis, is_over},
 };
 
 /// State in a file of the process, with no product to install. For one process on one machine that
 /// must find its state again after a restart or a crash; other processes cannot use the file.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Config {
     /// The store's file, relative to the data directory. Components that name the same file share
     /// it, and so their keys. Default `layotto.db`.
-    pub path: PathBuf,
+    pub path: StorePath,
     /// When a write is answered: `fsync`, when it is on the disk; `os`, when the operating system
     /// has it. Components that share a file get the strictest of theirs. Default `fsync`.
     pub durability: Durability,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            path: DEFAULT_PATH.into(),
-            durability: Durability::default(),
-        }
-    }
-}
-
 /// A state store in the embedded store.
 pub struct Embedded {
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
 }
 
 impl Open for Embedded {
@@ -52,11 +41,7 @@ impl Open for Embedded {
     type Config = Config;
 
     async fn open(config: Config, cx: Context) -> Result<Self> {
-        let location = Location {
-            path: config.path,
-            durability: config.durability,
-        };
-        let store = Store::shared(&location, &cx).await?;
+        let store = Store::shared(&config.path, config.durability, &cx).await?;
         Ok(Self { store })
     }
 }
@@ -83,7 +68,13 @@ impl Embedded {
     async fn make_each(&self, changes: Vec<Change>) -> Result<()> {
         let clock = self.store.clock().clone();
         self.store
-            .write(move |tx| done(change::make_each(&changes, &mut Tables::open(tx, &clock)?, &clock)?))
+            .write(move |tx| {
+                done(change::make_each(
+                    &changes,
+                    &mut Tables::open(tx, &clock)?,
+                    &clock,
+                )?)
+            })
             .await?
     }
 }
@@ -123,7 +114,9 @@ impl Rows for Tables<'_> {
 
     fn etag(&self, key: &str) -> Result<Option<u64>, Failure> {
         let row = self.rows.get(key)?.map(|row| (row.value().0, row.value().1));
-        Ok(row.filter(|(_, end)| !is_over(*end, self.now)).map(|(etag, _)| etag))
+        Ok(row
+            .filter(|(_, end)| !is_over(*end, self.now))
+            .map(|(etag, _)| etag))
     }
 
     fn put(&mut self, key: &str, value: &Bytes, end: Millis) -> Result<(), Failure> {
@@ -175,7 +168,9 @@ impl StateStore for Embedded {
     async fn bulk_get(&self, requests: Vec<Get>, _: usize) -> Result<Vec<Result<Option<Item>>>> {
         // One transaction: all keys as of one moment.
         self.store.read(|tx| {
-            let items = requests.iter().map(|request| self.read(tx, &request.key.0).map(Ok));
+            let items = requests
+                .iter()
+                .map(|request| self.read(tx, &request.key.0).map(Ok));
             items.collect()
         })
     }
@@ -186,7 +181,8 @@ impl StateStore for Embedded {
     }
 
     async fn bulk_delete(&self, requests: Vec<Delete>) -> Result<()> {
-        self.make_each(requests.into_iter().map(Change::delete).collect()).await
+        self.make_each(requests.into_iter().map(Change::delete).collect())
+            .await
     }
 
     async fn transact(&self, operations: Vec<Operation>, _: &Metadata) -> Result<()> {
@@ -196,10 +192,13 @@ impl StateStore for Embedded {
             .collect::<Result<_>>()?;
         let clock = self.store.clock().clone();
         self.store
-            .write(move |tx| done(change::make_all(&changes, &mut Tables::open(tx, &clock)?, &clock)?))
+            .write(move |tx| {
+                done(change::make_all(
+                    &changes,
+                    &mut Tables::open(tx, &clock)?,
+                    &clock,
+                )?)
+            })
             .await
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -51,7 +51,7 @@ impl Open for Memory {
 }
 
 impl Memory {
-    fn with_clock(clock: Clock, cx: &Context) -> Self {
+    pub(super) fn with_clock(clock: Clock, cx: &Context) -> Self {
         Self {
             rows: Expiring::open(clock, cx),
             last_etag: AtomicU64::new(0),
@@ -61,7 +61,11 @@ impl Memory {
     fn read(&self, key: &str) -> Option<Item> {
         let shard = self.rows.hold_key(key);
         let entry = shard.get(key, self.rows.clock())?;
-        Some(change::item(entry.value.value.clone(), entry.value.etag, entry.end))
+        Some(change::item(
+            entry.value.value.clone(),
+            entry.value.etag,
+            entry.end,
+        ))
     }
 
     /// Takes hold of the rows of all `changes`.
@@ -156,7 +160,10 @@ impl StateStore for Memory {
     }
 
     async fn bulk_get(&self, requests: Vec<Get>, _: usize) -> Result<Vec<Result<Option<Item>>>> {
-        Ok(requests.iter().map(|request| Ok(self.read(&request.key.0))).collect())
+        Ok(requests
+            .iter()
+            .map(|request| Ok(self.read(&request.key.0)))
+            .collect())
     }
 
     async fn bulk_set(&self, requests: Vec<Set>) -> Result<()> {
@@ -177,6 +184,3 @@ impl StateStore for Memory {
         change::make_all(&changes, &mut self.hold(&changes), self.rows.clock())
     }
 }
-
-#[cfg(test)]
-mod tests;

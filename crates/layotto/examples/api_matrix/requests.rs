@@ -1,6 +1,6 @@
 //! A request for each method that has something to work on in the standalone configuration.
 
-/// Method, without its package, and request as protobuf JSON; in the order in which they are
+/// Method with its service, and request as protobuf JSON; in the order in which they are
 /// called, since some read what others wrote.
 const REQUESTS: &[(&str, &str)] = &[
     (
@@ -94,7 +94,7 @@ const REQUESTS: &[(&str, &str)] = &[
     ),
     (
         "Runtime/InvokeBinding",
-        r#"{"name": "bindings_demo", "operation": "get", "metadata": {"path": "/"}}"#,
+        r#"{"name": "bindings_demo", "operation": "get", "metadata": {"path": "/actuator/health/liveness"}}"#,
     ),
     (
         "Runtime/GetSecret",

@@ -51,7 +51,10 @@ pub(super) fn upstream(arguments: Vec<OsString>) -> Vec<OsString> {
     let mut out: Vec<OsString> = arguments.next().into_iter().collect();
     let rest: Vec<OsString> = arguments.collect();
     let first = rest.first().and_then(|first| first.to_str()).unwrap_or_default();
-    let is_help = matches!(first, "-h" | "--help" | "-V" | "--version" | "-help" | "-v" | "-version");
+    let is_help = matches!(
+        first,
+        "-h" | "--help" | "-V" | "--version" | "-help" | "-v" | "-version"
+    );
     let is_start = first == "start" || (first.starts_with('-') && !is_help);
     if is_start && first != "start" {
         out.push("start".into());
@@ -59,7 +62,14 @@ pub(super) fn upstream(arguments: Vec<OsString>) -> Vec<OsString> {
     if is_start {
         out.extend(rest.into_iter().map(flag));
     } else if is_help {
-        out.push(if first.contains(['v', 'V']) { "--version" } else { "--help" }.into());
+        out.push(
+            if first.contains(['v', 'V']) {
+                "--version"
+            } else {
+                "--help"
+            }
+            .into(),
+        );
     } else {
         out.extend(rest);
     }
@@ -75,7 +85,10 @@ fn flag(argument: OsString) -> OsString {
         Some((name, value)) => (name, Some(value)),
         None => (written, None),
     };
-    let short = FLAGS.iter().find(|(short, _)| *short == name).map(|(_, long)| *long);
+    let short = FLAGS
+        .iter()
+        .find(|(short, _)| *short == name)
+        .map(|(_, long)| *long);
     let Some(long) = short.or_else(|| LONG.iter().copied().find(|long| *long == name)) else {
         return argument;
     };
@@ -91,14 +104,19 @@ mod tests {
 
     fn rewritten(line: &str) -> String {
         let arguments = line.split(' ').map(OsString::from).collect();
-        let out = upstream(arguments).into_iter().map(|word| word.into_string().unwrap());
+        let out = upstream(arguments)
+            .into_iter()
+            .map(|word| word.into_string().unwrap());
         out.collect::<Vec<_>>().join(" ")
     }
 
     #[test]
     fn takes_upstreams_flags() {
         for (line, expected) in [
-            ("layotto start -pns ns -sm a=b", "layotto start --pod-namespace ns --service-meta a=b"),
+            (
+                "layotto start -pns ns -sm a=b",
+                "layotto start --pod-namespace ns --service-meta a=b",
+            ),
             ("layotto -c x.json", "layotto start -c x.json"),
             ("layotto --c x.json", "layotto start --c x.json"),
             ("layotto -config=x.json", "layotto start --config=x.json"),

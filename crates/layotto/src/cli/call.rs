@@ -9,7 +9,7 @@ use std::{io::Read, process::ExitCode, time::Duration};
 use anyhow::Context;
 use clap::Args;
 use layotto_core::{GoDuration, Secret};
-use prost_reflect::{DeserializeOptions, DescriptorPool, DynamicMessage, MethodDescriptor, SerializeOptions};
+use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MethodDescriptor, SerializeOptions};
 use tonic::{
     Code, Request, Status, Streaming,
     metadata::{AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, MetadataMap},
@@ -59,7 +59,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn call(args: CallArgs) -> Result<ExitCode, Failure> {
-    let pool = DescriptorPool::decode(layotto_proto::FILE_DESCRIPTOR_SET).context("descriptors of the API")?;
+    let pool =
+        DescriptorPool::decode(layotto_proto::FILE_DESCRIPTOR_SET).context("descriptors of the API")?;
     if args.list {
         return print(method::list(&pool, args.method.as_deref().unwrap_or_default()));
     }
@@ -107,7 +108,10 @@ async fn exchange(
 ) -> Result<ExitCode, Failure> {
     let channel = channel::connect(address).await?;
     let mut client = tonic::client::Grpc::new(channel).max_decoding_message_size(usize::MAX);
-    client.ready().await.map_err(|error| failed(&unavailable(&error)))?;
+    client
+        .ready()
+        .await
+        .map_err(|error| failed(&unavailable(&error)))?;
     let path = method::path(method)?;
     let codec = Dynamic::new(method.output());
     let answer = client.server_streaming(request, path, codec).await;
@@ -154,8 +158,16 @@ fn message(method: &MethodDescriptor, text: &str) -> Result<DynamicMessage, Fail
     let mut json = serde_json::Deserializer::from_str(text);
     let options = DeserializeOptions::new();
     let wrong = |error: &dyn std::fmt::Display| {
-        let fields: Vec<_> = method.input().fields().map(|field| field.name().to_owned()).collect();
-        let fields = if fields.is_empty() { "none".to_owned() } else { fields.join(", ") };
+        let fields: Vec<_> = method
+            .input()
+            .fields()
+            .map(|field| field.name().to_owned())
+            .collect();
+        let fields = if fields.is_empty() {
+            "none".to_owned()
+        } else {
+            fields.join(", ")
+        };
         Failure::usage(format_args!(
             "the request is no {}: {error}; its fields: {fields}",
             method.input().full_name()

@@ -29,7 +29,9 @@ pub(super) fn components(args: &ComponentsArgs, registry: &Registry) -> Result<E
         let known = names(&kinds);
         kinds.retain(|kind| kind.section() == wanted);
         if kinds.is_empty() {
-            return Err(Failure::usage(format_args!("no kind is called {wanted:?}; there are: {known}")));
+            return Err(Failure::usage(format_args!(
+                "no kind is called {wanted:?}; there are: {known}"
+            )));
         }
     }
     if args.json {
@@ -43,7 +45,11 @@ pub(super) fn components(args: &ComponentsArgs, registry: &Registry) -> Result<E
 }
 
 fn names(kinds: &[&dyn AnyKind]) -> String {
-    kinds.iter().map(|kind| kind.section()).collect::<Vec<_>>().join(", ")
+    kinds
+        .iter()
+        .map(|kind| kind.section())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn as_json(kinds: &[&dyn AnyKind], type_name: Option<&str>) -> Value {
@@ -59,7 +65,11 @@ fn overview(kinds: &[&dyn AnyKind]) -> String {
     let mut text = String::new();
     for kind in kinds {
         let types: Vec<_> = kind.listed().into_iter().map(|listed| listed.name).collect();
-        let types = if types.is_empty() { "-".to_owned() } else { types.join(", ") };
+        let types = if types.is_empty() {
+            "-".to_owned()
+        } else {
+            types.join(", ")
+        };
         line(&mut text, format_args!("{:<14} {types}", kind.section()));
         if !kind.planned().is_empty() {
             let planned = kind.planned().join(", ");
@@ -75,7 +85,10 @@ fn one_kind(kind: &dyn AnyKind) -> String {
         describe(&mut text, &listed);
     }
     if !kind.planned().is_empty() {
-        line(&mut text, format_args!("not supported yet: {}", kind.planned().join(", ")));
+        line(
+            &mut text,
+            format_args!("not supported yet: {}", kind.planned().join(", ")),
+        );
     }
     text
 }
@@ -88,7 +101,10 @@ fn one_type(kind: &dyn AnyKind, type_name: &str) -> Result<String, Failure> {
         let message = if kind.planned().contains(&type_name) {
             format!("type {type_name} is not supported yet; there are: {known}")
         } else {
-            format!("no type of {} is called {type_name:?}; there are: {known}", kind.section())
+            format!(
+                "no type of {} is called {type_name:?}; there are: {known}",
+                kind.section()
+            )
         };
         return Err(Failure::usage(message));
     };
@@ -114,7 +130,10 @@ fn describe(text: &mut String, listed: &Listed) {
             None if is_required => "required".to_owned(),
             None => "optional".to_owned(),
         };
-        line(text, format_args!("    {name}  {}, {presence}", type_of(property, schema)));
+        line(
+            text,
+            format_args!("    {name}  {}, {presence}", type_of(property, schema)),
+        );
         if let Some(about) = summary(property) {
             line(text, format_args!("        {about}"));
         }
@@ -149,7 +168,10 @@ fn type_of(property: &Value, root: &Value) -> String {
         return one_of(choices.iter());
     }
     if let Some(variants) = property.get("oneOf").and_then(Value::as_array) {
-        let constants: Vec<_> = variants.iter().filter_map(|variant| variant.get("const")).collect();
+        let constants: Vec<_> = variants
+            .iter()
+            .filter_map(|variant| variant.get("const"))
+            .collect();
         if constants.len() == variants.len() {
             return one_of(constants.into_iter());
         }

@@ -17,7 +17,12 @@ use crate::{
 };
 
 /// Upstream's feature gates.
-const FEATURE_GATES: &[&str] = &["XdsMtlsEnable", "PayLoadLimitEnable", "MultiTenantMode", "auto_config"];
+const FEATURE_GATES: &[&str] = &[
+    "XdsMtlsEnable",
+    "PayLoadLimitEnable",
+    "MultiTenantMode",
+    "auto_config",
+];
 
 /// What the flags and the environment say, beside the configuration.
 #[derive(Debug, Clone)]
@@ -39,7 +44,12 @@ pub(super) struct Files {
     #[arg(short, long, env = "RUNTIME_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Data directory
-    #[arg(long, env = "LAYOTTO_DATA_DIR", value_name = "DIR", default_value = ".layotto")]
+    #[arg(
+        long,
+        env = "LAYOTTO_DATA_DIR",
+        value_name = "DIR",
+        default_value = ".layotto"
+    )]
     pub data_dir: PathBuf,
 }
 
@@ -142,7 +152,10 @@ fn gates(text: &str) -> Result<Gates, String> {
                 FEATURE_GATES.join(", ")
             ));
         }
-        if value.parse().map_err(|_| format!("{name}: expected true or false"))? {
+        if value
+            .parse()
+            .map_err(|_| format!("{name}: expected true or false"))?
+        {
             on.push(name.to_owned());
         }
     }
@@ -162,7 +175,9 @@ pub(super) fn start(
         warn(format_args!("warning: {finding}"));
     }
     for gate in args.feature_gates.map(|gates| gates.0).unwrap_or_default() {
-        warn(format_args!("warning: feature gate {gate} is not supported yet and has no effect"));
+        warn(format_args!(
+            "warning: feature gate {gate} is not supported yet and has no effect"
+        ));
     }
     if args.log_level.is_some() {
         loaded.config.server.log_level = args.log_level;
@@ -216,11 +231,19 @@ mod tests {
         );
         assert_eq!(
             gates("Other=true"),
-            Err("unknown feature gate Other, expected one of: XdsMtlsEnable, PayLoadLimitEnable, \
+            Err(
+                "unknown feature gate Other, expected one of: XdsMtlsEnable, PayLoadLimitEnable, \
                  MultiTenantMode, auto_config"
-                .to_owned())
+                    .to_owned()
+            )
         );
-        assert_eq!(gates("auto_config=maybe"), Err("auto_config: expected true or false".to_owned()));
-        assert_eq!(gates("auto_config"), Err("expected NAME=true or NAME=false".to_owned()));
+        assert_eq!(
+            gates("auto_config=maybe"),
+            Err("auto_config: expected true or false".to_owned())
+        );
+        assert_eq!(
+            gates("auto_config"),
+            Err("expected NAME=true or NAME=false".to_owned())
+        );
     }
 }

@@ -49,7 +49,10 @@ pub(super) fn stop(args: &StopArgs, registry: &Registry) -> Result<ExitCode, Fai
 
 fn pid_file(files: &Files) -> anyhow::Result<PathBuf> {
     let default = Path::new(DEFAULT_FILE);
-    let config = files.config.as_deref().or_else(|| default.exists().then_some(default));
+    let config = files
+        .config
+        .as_deref()
+        .or_else(|| default.exists().then_some(default));
     let configured = match config {
         Some(config) => config::pid_file(config, &config::process_env)
             .with_context(|| format!("configuration file {}", config.display()))?,
@@ -68,7 +71,12 @@ fn running(file: &Path) -> anyhow::Result<Pid> {
         ),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
     };
-    let pid = text.trim().parse().ok().and_then(Pid::from_raw);
+    let pid = text
+        .trim()
+        .parse()
+        .ok()
+        .filter(|pid| *pid > 0)
+        .and_then(Pid::from_raw);
     let pid = pid.with_context(|| format!("{} holds no process id", file.display()))?;
     if is_gone(pid) {
         bail!("nothing to stop: process {pid} of {} has ended", file.display());
@@ -95,15 +103,19 @@ fn is_ours(name: &str) -> bool {
 
 fn configured_drain(files: &Files, registry: &Registry) -> Duration {
     let loaded = start::load(files.config.as_deref(), registry);
-    loaded.ok().and_then(|loaded| longest_drain(&loaded)).unwrap_or(DRAIN)
+    loaded
+        .ok()
+        .and_then(|loaded| longest_drain(&loaded))
+        .unwrap_or(DRAIN)
 }
 
 fn longest_drain(loaded: &Loaded) -> Option<Duration> {
-    let drains = loaded.config.server.listeners.iter().map(|listener| match &listener.terminal {
+    let server = &loaded.config.server;
+    let drains = server.listeners.iter().map(|listener| match &listener.terminal {
         Terminal::Grpc(grpc) => grpc.graceful_stop_timeout,
         _ => None,
     });
-    drains.flatten().max()
+    drains.chain([server.graceful_timeout]).flatten().max()
 }
 
 fn signal(pid: Pid) -> anyhow::Result<()> {
@@ -121,9 +133,14 @@ fn is_gone(pid: Pid) -> bool {
 /// A process whose parent has not asked how it ended: it runs no more.
 fn is_zombie(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('Z'))
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, state)| state.starts_with('Z'))
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this command has no runtime and nothing else to do"
+)]
 fn is_gone_within(pid: Pid, patience: Duration) -> bool {
     let end = Instant::now() + patience;
     while !is_gone(pid) {
@@ -177,7 +194,9 @@ mod tests {
         let error = error_of(pid_file_of(&format!("{pid}\n")).path());
         assert_eq!(
             error,
-            format!("nothing to stop: process {pid} of FILE is \"sleep\", not layotto; the file is left over")
+            format!(
+                "nothing to stop: process {pid} of FILE is \"sleep\", not layotto; the file is left over"
+            )
         );
         assert!(other.try_wait().unwrap().is_none(), "it still runs");
         other.kill().unwrap();

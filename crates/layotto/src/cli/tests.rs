@@ -30,7 +30,12 @@ fn takes_the_command_lines_of_upstream() {
 
 #[test]
 fn refuses_what_nobody_knows() {
-    for line in ["layotto nope", "layotto start --nope", "layotto start -f Other=true", "layotto call"] {
+    for line in [
+        "layotto nope",
+        "layotto start --nope",
+        "layotto start -f Other=true",
+        "layotto call",
+    ] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
     }
     assert_eq!(parse("layotto --help").unwrap_err().exit_code(), 0);

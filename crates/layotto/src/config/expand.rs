@@ -16,20 +16,39 @@ pub(super) fn expand(node: &mut Node, place: &Place, env: Environment<'_>, findi
         Value::Text(text) if text.contains("${") => match expanded(text, env) {
             Ok(replaced) => *text = replaced,
             Err(message) => {
-                let place = Place { line, ..place.clone() };
+                let place = Place {
+                    line,
+                    ..place.clone()
+                };
                 findings.error(place, message);
             }
         },
         Value::List(items) => {
             for (index, item) in items.iter_mut().enumerate() {
                 let path = item_path(&place.path, index);
-                expand(item, &Place { path, ..place.clone() }, env, findings);
+                expand(
+                    item,
+                    &Place {
+                        path,
+                        ..place.clone()
+                    },
+                    env,
+                    findings,
+                );
             }
         }
         Value::Object(entries) => {
             for entry in entries {
                 let path = child_path(&place.path, &entry.key);
-                expand(&mut entry.value, &Place { path, ..place.clone() }, env, findings);
+                expand(
+                    &mut entry.value,
+                    &Place {
+                        path,
+                        ..place.clone()
+                    },
+                    env,
+                    findings,
+                );
             }
         }
         _ => {}
@@ -69,7 +88,7 @@ fn value_of(inside: &str, env: Environment<'_>) -> Result<String, String> {
         return Err(SYNTAX.to_owned());
     }
     let value = env(name).filter(|value| !value.is_empty() || default.is_none());
-    value
-        .or_else(|| default.map(str::to_owned))
-        .ok_or_else(|| format!("environment variable {name} is not set; ${{{name}:-default}} gives a default"))
+    value.or_else(|| default.map(str::to_owned)).ok_or_else(|| {
+        format!("environment variable {name} is not set; ${{{name}:-default}} gives a default")
+    })
 }

@@ -47,7 +47,11 @@ impl<'a> Parser<'a> {
 
     fn count_lines(&mut self) {
         let start = self.scanner.token_start();
-        let passed = self.text.as_bytes().get(self.counted_to..start).unwrap_or_default();
+        let passed = self
+            .text
+            .as_bytes()
+            .get(self.counted_to..start)
+            .unwrap_or_default();
         let lines = passed.iter().filter(|byte| **byte == b'\n').count();
         self.line += u32::try_from(lines).unwrap_or(u32::MAX);
         self.counted_to = start;

@@ -43,7 +43,10 @@ pub(super) const LATER_TRACING_DRIVERS: &[&str] = &["jaeger", "Zipkin", "SkyWalk
 
 /// Types of the sections that this build has no kind of component for yet.
 pub(super) const LATER_SECTIONS: &[(&str, &[&str])] = &[
-    ("oss", &["local", "aws.oss", "aliyun.oss", "ceph", "huaweicloud.oss"]),
+    (
+        "oss",
+        &["local", "aws.oss", "aliyun.oss", "ceph", "huaweicloud.oss"],
+    ),
     ("cryption", &["aliyun.kms", "aws.kms"]),
     ("email", &["aliyun.email"]),
     ("phone", &[]),

@@ -42,11 +42,6 @@ impl Listeners {
     }
 }
 
-/// Whether strangers could reach the actuator of this listener.
-pub(super) fn is_exposed(listener: &Listener) -> bool {
-    matches!(listener.terminal, Terminal::Actuator) && listener.bind_port && listener.address.is_public()
-}
-
 fn listener(o: &Object<'_>, registry: &Registry) -> Option<Listener> {
     o.ignore(&["type", "default_read_buffer_size"]);
     o.later(&["reuseport", "use_original_dst", "access_logs", "listener_filters"]);
@@ -86,11 +81,13 @@ enum Network {
 
 fn address(o: &Object<'_>) -> Option<Address> {
     let network = o.get("network").map_or(Some(Network::Tcp), |field| {
+        if field.node.is_blank() {
+            return Some(Network::Tcp);
+        }
         let choices = [
             ("tcp", Network::Tcp),
             ("unix", Network::Unix),
             ("udp", Network::Udp),
-            ("", Network::Tcp),
         ];
         let network = field.choice(&choices)?;
         if matches!(network, Network::Udp) {
@@ -164,12 +161,7 @@ fn is_known_stream_filter(field: &Field<'_>, type_name: &str) -> bool {
         ));
         return false;
     }
-    let known = [
-        known::STREAM_FILTERS,
-        known::LATER_STREAM_FILTERS,
-        known::GUARDS,
-    ]
-    .concat();
+    let known = [known::STREAM_FILTERS, known::LATER_STREAM_FILTERS, known::GUARDS].concat();
     field.error(format!("found {type_name:?}, expected {}", list_of(known)));
     false
 }
@@ -231,11 +223,7 @@ fn refuse_tls(o: &Object<'_>) {
     }
 }
 
-fn network_filter(
-    o: &Object<'_>,
-    registry: &Registry,
-    stream_filters: &[StreamFilter],
-) -> Option<Terminal> {
+fn network_filter(o: &Object<'_>, registry: &Registry, stream_filters: &[StreamFilter]) -> Option<Terminal> {
     o.later(&["go_plugin_config"]);
     let config = o.get("config");
     let type_field = o.require("type", "the type of a network filter")?;
@@ -277,7 +265,9 @@ fn proxy(field: &Field<'_>, stream_filters: &[StreamFilter]) -> Terminal {
     {
         return Terminal::Actuator;
     }
-    field.unsupported("network filter proxy without actuator_filter is not supported yet: nothing listens here");
+    field.unsupported(
+        "network filter proxy without actuator_filter is not supported yet: nothing listens here",
+    );
     Terminal::Later {
         filter: "proxy".to_owned(),
     }

@@ -74,7 +74,9 @@ pub enum Address {
 impl Address {
     /// Whether other machines can reach it.
     pub fn is_public(&self) -> bool {
-        let Self::Tcp { host, .. } = self else { return false };
+        let Self::Tcp { host, .. } = self else {
+            return false;
+        };
         let loopback = host.parse().map(|ip: std::net::IpAddr| ip.is_loopback());
         host != "localhost" && !loopback.unwrap_or(false)
     }

@@ -92,7 +92,7 @@ impl Node {
     pub(super) fn line_of(&self, path: &str) -> u32 {
         let mut node = self;
         let mut line = self.line;
-        for step in path.split(['.', '[']) {
+        for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
             let next = match (&node.value, step.trim_end_matches(']')) {
                 (Value::Object(entries), key) => entries
                     .iter()

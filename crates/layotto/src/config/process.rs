@@ -7,7 +7,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::{
     known,
-    listener::{self, Listeners},
+    listener::Listeners,
     model::{Address, Admin, Config, PrometheusSink, Server, Tracing, TracingDriver},
     reader::{Field, Object, list_of},
 };
@@ -42,7 +42,9 @@ fn path(o: &Object<'_>, key: &'static str) -> Option<PathBuf> {
 }
 
 fn routes_and_clusters(o: &Object<'_>) {
-    let Some(field) = o.get("cluster_manager") else { return };
+    let Some(field) = o.get("cluster_manager") else {
+        return;
+    };
     field.object(|o| {
         o.later(&["clusters", "clusters_configs", "tls_context"]);
         o.ignore(&["cluster_pool_enable"]);
@@ -54,7 +56,8 @@ fn pprof(o: &Object<'_>) {
     field.object(|o| {
         o.ignore(&["port_value", "endpoint"]);
         if o.get("debug").and_then(|debug| debug.boolean()) == Some(true) {
-            o.field().unsupported("pprof is not supported yet and has no effect");
+            o.field()
+                .unsupported("pprof is not supported yet and has no effect");
         }
     });
 }
@@ -125,7 +128,10 @@ fn log_level(field: &Field<'_>) -> Option<LevelFilter> {
     let text = field.text()?;
     let level = logging::level(text);
     if level.is_none() && !text.is_empty() {
-        field.advise(format!("found {text:?}, expected one of: {}; INFO is used", logging::LEVELS));
+        field.advise(format!(
+            "found {text:?}, expected one of: {}; INFO is used",
+            logging::LEVELS
+        ));
     }
     level
 }
@@ -150,8 +156,8 @@ fn admin_address(field: &Field<'_>) -> Option<Address> {
         o.require("socket_address", "an object with address and port_value")?
             .object(|o| {
                 let host = text(o, "address").unwrap_or_else(|| "127.0.0.1".to_owned());
-                let port = o.require("port_value", "a port, 0 to 65535")?.port()?;
                 o.ignore(&["protocol"]);
+                let port = o.require("port_value", "a port, 0 to 65535")?.port()?;
                 Some(Address::Tcp { host, port })
             })?
     })?;
@@ -170,10 +176,12 @@ fn metrics(field: &Field<'_>) -> Option<Vec<PrometheusSink>> {
 
 fn sink(field: &Field<'_>) -> Option<PrometheusSink> {
     field.object(|o| {
-        o.require("type", "\"prometheus\"")?
-            .choice(&[("prometheus", ())])?;
-        let config = o.require("config", "an object with the port")?;
-        config.object(prometheus)?
+        let type_field = o.require("type", "\"prometheus\"");
+        let config = o.get("config");
+        type_field?.choice(&[("prometheus", ())])?;
+        config
+            .or_else(|| o.require("config", "an object with the port"))?
+            .object(prometheus)?
     })?
 }
 
@@ -220,21 +228,6 @@ fn tracing_driver(field: &Field<'_>, enabled: bool) -> Option<TracingDriver> {
             let known = list_of(["SOFATracer"].iter().chain(known::LATER_TRACING_DRIVERS));
             field.error(format!("found {driver:?}, expected {known}"));
             None
-        }
-    }
-}
-
-/// Warns of surfaces that strangers can reach without a token.
-pub(super) fn advise_on_exposure(config: &Config, findings: &super::report::Findings) {
-    if config.admin.token.is_some() {
-        return;
-    }
-    for listener in &config.server.listeners {
-        if listener::is_exposed(listener) {
-            let message = "the actuator listens on an address that other machines reach, and there is no \
-                           admin token (admin.token, LAYOTTO_ADMIN_TOKEN): its changing calls answer \
-                           loopback callers only";
-            findings.advise(listener.place.clone(), message);
         }
     }
 }

@@ -44,15 +44,6 @@ impl<'a> Field<'a> {
         &self.place
     }
 
-    /// A place inside this value, given by a path relative to it.
-    pub(super) fn place_of(&self, path: &str) -> Place {
-        Place {
-            file: Arc::clone(&self.place.file),
-            line: self.node.line_of(path),
-            path: child_path(&self.place.path, path),
-        }
-    }
-
     pub(super) fn error(&self, message: impl Into<String>) {
         self.findings.error(self.place.clone(), message);
     }
@@ -217,7 +208,10 @@ impl<'a> Object<'a> {
             .filter(|entry| entry.key.eq_ignore_ascii_case(key));
         let field = self.field.child(same.next()?);
         if let Some(again) = same.next() {
-            let message = format!("the same key as on line {}: case does not count here", field.place.line);
+            let message = format!(
+                "the same key as on line {}: case does not count here",
+                field.place.line
+            );
             self.field.child(again).error(message);
         }
         (!field.node.is_null()).then_some(field)

@@ -10,14 +10,32 @@ use super::{
 pub(super) fn check(runtime: &RuntimeConfig, findings: &Findings) {
     for component in runtime.components() {
         for secret in &component.secret_ref {
-            expect(&runtime.secret_store, &secret.store_name, "secret_ref", component, findings);
+            expect(
+                &runtime.secret_store,
+                &secret.store_name,
+                "secret_ref",
+                component,
+                findings,
+            );
         }
         let refs = &component.component_ref;
         if let Some(name) = &refs.secret_store {
-            expect(&runtime.secret_store, name, "component_ref.secret_store", component, findings);
+            expect(
+                &runtime.secret_store,
+                name,
+                "component_ref.secret_store",
+                component,
+                findings,
+            );
         }
         if let Some(name) = &refs.config_store {
-            expect(&runtime.config_store, name, "component_ref.config_store", component, findings);
+            expect(
+                &runtime.config_store,
+                name,
+                "component_ref.config_store",
+                component,
+                findings,
+            );
         }
     }
 }
@@ -26,7 +44,11 @@ fn expect(stores: &Components, name: &str, path: &str, component: &ComponentConf
     if stores.contains_key(name) {
         return;
     }
-    let kind = if path.ends_with("config_store") { "configuration store" } else { "secret store" };
+    let kind = if path.ends_with("config_store") {
+        "configuration store"
+    } else {
+        "secret store"
+    };
     let known = match stores.len() {
         0 => "there are none".to_owned(),
         _ => format!("expected {}", list_of(stores.keys())),

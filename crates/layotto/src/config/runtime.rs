@@ -165,7 +165,9 @@ fn health_probe(o: &Object<'_>) -> Option<HealthProbe> {
     ];
     let kind = o.require("type", "\"grpc\", \"http\" or \"tcp\"");
     let threshold = o.get("threshold").map_or(Some(3), |field| {
-        field.number::<std::num::NonZeroU32>("a whole number, 1 or more").map(u32::from)
+        field
+            .number::<std::num::NonZeroU32>("a whole number, 1 or more")
+            .map(u32::from)
     });
     let probe = HealthProbe {
         path: text(o, "path").unwrap_or_else(|| "/".to_owned()),

@@ -1,6 +1,6 @@
 //! YAML 1.2 (core schema, with anchors and `<<` merge keys), read into [`Node`]s.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
@@ -28,9 +28,16 @@ struct Open {
     node: Node,
     anchor: usize,
     /// The key read last, in an object that waits for its value.
-    key: Option<(String, u32)>,
+    key: Option<Key>,
+    /// The values of `<<`.
+    merges: Vec<Node>,
     /// The line of each key so far.
     seen: HashMap<String, u32>,
+}
+
+enum Key {
+    Named(String, u32),
+    Merge,
 }
 
 /// Builds the tree from the parser's events; keeps its own stack, so that no input can exhaust
@@ -47,9 +54,10 @@ impl Builder {
     fn on(&mut self, event: Event<'_>, span: Span) -> Result<(), SyntaxError> {
         let line = u32::try_from(span.start.line()).unwrap_or(u32::MAX);
         match event {
-            Event::DocumentStart(_) if self.root.is_some() => {
-                Err(SyntaxError::new(line, "a second YAML document starts here; one is expected"))
-            }
+            Event::DocumentStart(_) if self.root.is_some() => Err(SyntaxError::new(
+                line,
+                "a second YAML document starts here; one is expected",
+            )),
             Event::Alias(anchor) => {
                 let Some(node) = self.anchors.get(&anchor).cloned() else {
                     return Err(SyntaxError::new(line, "an alias of a value that is not complete"));
@@ -59,13 +67,16 @@ impl Builder {
             }
             Event::Scalar(text, style, anchor, tag) => {
                 self.count(1, line)?;
+                if text == "<<" && style == ScalarStyle::Plain && self.merge_key() {
+                    return Ok(());
+                }
                 let value = scalar(&text, style, tag.as_deref());
                 self.add(Node { value, line }, anchor)
             }
             Event::SequenceStart(anchor, _) => self.start(Value::List(Vec::new()), line, anchor),
             Event::MappingStart(anchor, _) => self.start(Value::Object(Vec::new()), line, anchor),
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(done) => self.add(merged(done.node)?, done.anchor),
+                Some(done) => self.add(merged(done.node, done.merges)?, done.anchor),
                 None => Ok(()),
             },
             _ => Ok(()),
@@ -91,9 +102,21 @@ impl Builder {
             node: Node { value, line },
             anchor,
             key: None,
+            merges: Vec::new(),
             seen: HashMap::new(),
         });
         Ok(())
+    }
+
+    /// Takes a `<<` that stands where a key is due.
+    fn merge_key(&mut self) -> bool {
+        match self.open.last_mut() {
+            Some(parent) if parent.key.is_none() && matches!(parent.node.value, Value::Object(_)) => {
+                parent.key = Some(Key::Merge);
+                true
+            }
+            _ => false,
+        }
     }
 
     fn add(&mut self, node: Node, anchor: usize) -> Result<(), SyntaxError> {
@@ -108,7 +131,8 @@ impl Builder {
             Value::List(items) => items.push(node),
             Value::Object(entries) => match parent.key.take() {
                 None => parent.key = Some(unique_key(node, &mut parent.seen)?),
-                Some((key, line)) => entries.push(Entry {
+                Some(Key::Merge) => parent.merges.push(node),
+                Some(Key::Named(key, line)) => entries.push(Entry {
                     key,
                     line,
                     value: node,
@@ -120,7 +144,7 @@ impl Builder {
     }
 }
 
-fn unique_key(node: Node, seen: &mut HashMap<String, u32>) -> Result<(String, u32), SyntaxError> {
+fn unique_key(node: Node, seen: &mut HashMap<String, u32>) -> Result<Key, SyntaxError> {
     let line = node.line;
     let key = match node.value {
         Value::Text(text) | Value::Number(text) => text,
@@ -134,32 +158,25 @@ fn unique_key(node: Node, seen: &mut HashMap<String, u32>) -> Result<(String, u3
         let message = format!("key {key:?} is there twice, first on line {first}");
         return Err(SyntaxError::new(line, message));
     }
-    Ok((key, line))
+    Ok(Key::Named(key, line))
 }
 
 /// Puts the entries of `<<` under the object's own.
-fn merged(mut node: Node) -> Result<Node, SyntaxError> {
+fn merged(mut node: Node, merges: Vec<Node>) -> Result<Node, SyntaxError> {
     let Value::Object(entries) = &mut node.value else {
         return Ok(node);
     };
-    let Some(at) = entries.iter().position(|entry| entry.key == "<<") else {
-        return Ok(node);
-    };
-    let merge = entries.remove(at);
-    let sources = match merge.value.value {
+    let sources = merges.into_iter().flat_map(|merge| match merge.value {
         Value::List(items) => items,
-        _ => vec![merge.value],
-    };
+        _ => vec![merge],
+    });
     for source in sources {
         let Value::Object(inherited) = source.value else {
             let message = format!("found {} under \"<<\", expected an object", source.kind());
             return Err(SyntaxError::new(source.line, message));
         };
-        for entry in inherited {
-            if entries.iter().all(|own| own.key != entry.key) {
-                entries.push(entry);
-            }
-        }
+        let known: HashSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();
+        entries.extend(inherited.into_iter().filter(|entry| !known.contains(&entry.key)));
     }
     Ok(node)
 }

@@ -33,6 +33,9 @@ const IDLE_PARTS: u32 = 4;
 /// gone, and a drain must not wait for it.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// HTTP/2's bound of a window (RFC 9113, section 6.9.1).
+const MAX_WINDOW: u32 = (1 << 31) - 1;
+
 /// Gives every request of a connection the connection's [`Info`].
 struct Requests<S> {
     service: S,
@@ -112,6 +115,8 @@ fn http2(config: &Config, tasks: StreamTasks) -> http2::Builder<StreamTasks> {
     let mut builder = http2::Builder::new(tasks);
     builder
         .timer(TokioTimer::new())
+        // Replies say what their service says, no more: a gRPC client would see it as metadata.
+        .auto_date_header(false)
         .keep_alive_interval(settings.keep_alive_interval)
         .keep_alive_timeout(settings.keep_alive_timeout)
         .max_concurrent_streams(settings.max_concurrent_streams)
@@ -120,8 +125,8 @@ fn http2(config: &Config, tasks: StreamTasks) -> http2::Builder<StreamTasks> {
     match settings.window {
         Window::Adaptive => builder.adaptive_window(true),
         Window::Fixed { stream, connection } => builder
-            .initial_stream_window_size(stream)
-            .initial_connection_window_size(connection),
+            .initial_stream_window_size(stream.min(MAX_WINDOW))
+            .initial_connection_window_size(connection.min(MAX_WINDOW)),
     };
     builder
 }

@@ -23,6 +23,10 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// What the system takes; it refuses all else, which would end every connection at once.
+const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
+const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
+
 /// A socket that accepts.
 enum Acceptor {
     Tcp(TcpListener),
@@ -56,6 +60,7 @@ impl Acceptor {
                 let (stream, remote) = socket.accept().await?;
                 stream.set_nodelay(true)?;
                 if let Some(time) = config.tcp_keepalive {
+                    let time = time.clamp(KEEPALIVE_MIN, KEEPALIVE_MAX);
                     SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(time))?;
                 }
                 let local = Local::Tcp(stream.local_addr()?);
@@ -74,14 +79,13 @@ impl Acceptor {
     }
 }
 
-pub(super) async fn run<S, B>(listener: Listener, service: S, drain: drain::Watch)
+pub(super) async fn run<S, B>(listener: Listener, service: S, drain: drain::Watch, _hold: drain::Hold)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let _hold = drain.hold();
     let Listener {
         config,
         socket,

@@ -18,7 +18,7 @@ pub struct Config {
     /// Which protocols connections may speak. Default: HTTP/1.1 and HTTP/2, told by the first bytes.
     pub protocol: Protocol,
     /// How long the system waits on a silent TCP connection before it asks whether the peer is
-    /// still there; `None` never asks. Default 15 s.
+    /// still there, from 1 s to 32767 s; `None` never asks. Default 15 s.
     pub tcp_keepalive: Option<Duration>,
     /// How long a client may take to say which protocol it speaks, and over HTTP/1 to send the
     /// head of a request, counted from the end of the one before. Default 30 s.
@@ -26,8 +26,7 @@ pub struct Config {
     /// How long an HTTP/2 connection may have no open stream before it is closed, give or take a
     /// quarter; `None` for ever. (Over HTTP/1 `header_timeout` bounds this.) Default `None`.
     pub idle_timeout: Option<Duration>,
-    /// The longest head of a request, in bytes; longer ones are answered 431. At least 8192.
-    /// Default 65536.
+    /// The longest head of a request, in bytes; longer ones are answered 431. Default 65536.
     pub max_header_bytes: u32,
     /// Settings of HTTP/2.
     pub http2: Http2,
@@ -63,7 +62,7 @@ pub struct Http2 {
     pub max_pending_accept_reset_streams: usize,
 }
 
-/// Flow-control windows of HTTP/2: how much a peer may send unasked.
+/// Flow-control windows of HTTP/2: how much a peer may send unasked, at most 2³¹ − 1 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
     /// Grows with the measured bandwidth and delay.

@@ -16,7 +16,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::{FlockOperation, Mode, chmod, fchmod, flock};
+use rustix::{
+    fs::{FlockOperation, Mode, chmod, fchmod, flock},
+    io::Errno,
+};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{net::UnixStream, time::sleep};
 
@@ -72,7 +75,9 @@ async fn lock_directory(path: &Path) -> Result<File, Cause> {
     for _ in 0..LOCK_TRIES {
         match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(directory),
-            Err(rustix::io::Errno::WOULDBLOCK) => sleep(LOCK_PAUSE).await,
+            Err(Errno::WOULDBLOCK) => sleep(LOCK_PAUSE).await,
+            // A file system without locks: the race is then a risk, not a reason to serve nobody.
+            Err(Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK) => return Ok(directory),
             Err(error) => return Err(error.into()),
         }
     }

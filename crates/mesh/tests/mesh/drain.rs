@@ -10,7 +10,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Incoming;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::{Notify, mpsc},
 };
@@ -133,11 +133,8 @@ async fn one_signal_drains_every_listener() {
         let listener = layotto_mesh::Listener::bind(&loopback()).await.unwrap();
         tasks.push(tokio::spawn(listener.serve(service_fn(hello), watch.clone())));
     }
-    tokio::task::yield_now().await;
     assert!(signal.drain_within(Duration::from_secs(60)).await);
-    for task in tasks {
-        task.await.unwrap();
-    }
+    assert!(tasks.iter().all(tokio::task::JoinHandle::is_finished));
 }
 
 #[tokio::test]
@@ -157,6 +154,32 @@ async fn idle_and_silent_connections_close_at_once() {
     two_ends.await.unwrap().unwrap();
     assert!(until_closed(&mut silent).await.is_empty());
     assert!(until_closed(&mut hesitant).await.is_empty());
+    assert_eq!(server.connections.open(), 0);
+}
+
+#[tokio::test]
+async fn a_peer_that_leaves_the_farewell_unanswered_does_not_hold_the_drain() {
+    let server = Server::start(&loopback(), service_fn(hello)).await;
+    let mut peer = server.connect().await;
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    peer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    peer.write_all(&settings).await.unwrap();
+    peer.read_u8().await.unwrap();
+
+    tokio::time::pause();
+    assert!(server.signal.drain_within(Duration::from_secs(30)).await);
+    assert_eq!(server.connections.open(), 0);
+}
+
+#[tokio::test]
+async fn connections_outlive_a_listener_that_is_dropped() {
+    let server = Server::start(&loopback(), service_fn(hello)).await;
+    let (mut client, _connection) = http2(server.connect().await).await;
+    assert_eq!(text(client.send_request(grpc("/")).await.unwrap()).await, "hello");
+    server.accepting.abort();
+    assert!(server.accepting.await.unwrap_err().is_cancelled());
+    assert_eq!(text(client.send_request(grpc("/")).await.unwrap()).await, "hello");
+    server.signal.drain().await;
     assert_eq!(server.connections.open(), 0);
 }
 
@@ -200,7 +223,7 @@ async fn a_stream_of_replies_keeps_its_connection_until_it_ends() {
     assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "late");
     assert_eq!(server.connections.open(), 1);
     drop(send);
-    assert!(body.frame().await.is_none());
+    assert!(body.collect().await.unwrap().to_bytes().is_empty());
     server.signal.drain().await;
     assert_eq!(server.connections.open(), 0);
 }

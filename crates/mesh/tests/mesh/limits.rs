@@ -19,6 +19,7 @@ async fn a_thousand_connections_are_served_at_once() {
     }
     assert_eq!(server.connections.open(), 1000);
     let again = clients.iter_mut().map(|(one, two)| async {
+        one.ready().await.unwrap();
         assert_eq!(text(one.send_request(get("/")).await.unwrap()).await, "hello");
         assert_eq!(text(two.send_request(grpc("/")).await.unwrap()).await, "hello");
     });
@@ -69,6 +70,7 @@ async fn beyond_the_limit_a_connection_waits_for_a_place() {
     let mut answer = std::pin::pin!(second.send_request(get("/")));
     assert!(futures::poll!(answer.as_mut()).is_pending());
     // A round trip on the first proves that the server ran and let the second wait.
+    first.ready().await.unwrap();
     assert_eq!(text(first.send_request(get("/")).await.unwrap()).await, "hello");
     assert_eq!(server.connections.accepted(), 1);
 
@@ -136,5 +138,6 @@ async fn nonsense_closes_only_its_own_connection() {
         bad.shutdown().await.ok();
         until_closed(&mut bad).await;
     }
+    good.ready().await.unwrap();
     assert_eq!(text(good.send_request(get("/")).await.unwrap()).await, "hello");
 }

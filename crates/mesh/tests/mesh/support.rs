@@ -56,7 +56,9 @@ impl Server {
     }
 
     pub async fn connect(&self) -> TcpStream {
-        TcpStream::connect(self.tcp()).await.unwrap()
+        let stream = TcpStream::connect(self.tcp()).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
     }
 }
 

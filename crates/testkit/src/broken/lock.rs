@@ -33,7 +33,10 @@ pub(super) fn defects() -> Vec<Defect<dyn LockStore>> {
         Defect {
             name: "a lock granted twice when two try at once",
             wrap: |inner| Faulty::around(inner, Fault::GrantsTwiceInARace),
-            caught_by: &["one_of_many_tries_is_granted", "one_of_many_tries_is_granted_after_the_end"],
+            caught_by: &[
+                "one_of_many_tries_is_granted",
+                "one_of_many_tries_is_granted_after_the_end",
+            ],
         },
         Defect {
             name: "a lock whose fencing token repeats",
@@ -47,7 +50,10 @@ pub(super) fn defects() -> Vec<Defect<dyn LockStore>> {
         Defect {
             name: "a lock whose fencing token falls",
             wrap: |inner| Faulty::around(inner, Fault::RestartsTokens),
-            caught_by: &["tokens_increase_over_unlock", "tokens_increase_over_the_end_of_a_lease"],
+            caught_by: &[
+                "tokens_increase_over_unlock",
+                "tokens_increase_over_the_end_of_a_lease",
+            ],
         },
         Defect {
             name: "a lock that is re-entrant",
@@ -98,14 +104,16 @@ impl Faulty {
 
     fn token(&self, token: u64) -> u64 {
         match self.fault {
-            Fault::RepeatsTokens => token / 2,
+            Fault::RepeatsTokens => 7,
             Fault::RestartsTokens => u64::MAX - token,
             _ => token,
         }
     }
 
     async fn refused(&self, lock: &Owned, expire: Duration, rivals: usize) -> Result<Grant> {
-        let grant = Grant::Acquired { fencing_token: Some(1) };
+        let grant = Grant::Acquired {
+            fencing_token: Some(1),
+        };
         match self.fault {
             Fault::GrantsTwiceInARace if rivals > 0 => Ok(grant),
             Fault::IsReentrant => match self.inner.keep_alive(lock, expire).await? {
@@ -146,7 +154,11 @@ impl LockStore for Faulty {
 
     async fn unlock(&self, lock: &Owned) -> Result<Status> {
         let status = self.inner.unlock(lock).await?;
-        Ok(if self.fault == Fault::UnlocksForAnyone { Status::Success } else { status })
+        Ok(if self.fault == Fault::UnlocksForAnyone {
+            Status::Success
+        } else {
+            status
+        })
     }
 
     async fn keep_alive(&self, lock: &Owned, expire: Duration) -> Result<(Status, Option<u64>)> {

@@ -23,6 +23,7 @@ enum Fault {
     CountsNoAttempts,
     HasNoDeadLetters,
     IgnoresTimes,
+    RefusesNothing,
 }
 
 pub(super) fn defects() -> Vec<Defect<dyn PubSub>> {
@@ -35,17 +36,26 @@ pub(super) fn defects() -> Vec<Defect<dyn PubSub>> {
         Defect {
             name: "a queue that delivers to two consumers of a group",
             wrap: |inner| Faulty::around(inner, Fault::ServesTwoOfAGroup),
-            caught_by: &["one_consumer_of_a_group_gets_a_message", "the_default_group_is_one"],
+            caught_by: &[
+                "one_consumer_of_a_group_gets_a_message",
+                "the_default_group_is_one",
+            ],
         },
         Defect {
             name: "a queue that loses a message",
             wrap: |inner| Faulty::around(inner, Fault::LosesMessages),
-            caught_by: &["concurrent_publishers_lose_nothing", "each_group_gets_every_message"],
+            caught_by: &[
+                "concurrent_publishers_lose_nothing",
+                "each_group_gets_every_message",
+            ],
         },
         Defect {
             name: "a queue that acknowledges before the handler is done",
             wrap: |inner| Faulty::around(inner, Fault::AcksBeforeHandling),
-            caught_by: &["an_unfinished_delivery_goes_to_the_next_subscriber", "retry_comes_again_and_counts"],
+            caught_by: &[
+                "an_unfinished_delivery_goes_to_the_next_subscriber",
+                "retry_comes_again_and_counts",
+            ],
         },
         Defect {
             name: "a queue that delivers again what was acknowledged",
@@ -65,7 +75,18 @@ pub(super) fn defects() -> Vec<Defect<dyn PubSub>> {
         Defect {
             name: "a queue that ignores TTL and delay",
             wrap: |inner| Faulty::around(inner, Fault::IgnoresTimes),
-            caught_by: &["expired_messages_are_not_delivered", "delayed_messages_come_later"],
+            caught_by: &[
+                "expired_messages_are_not_delivered",
+                "delayed_messages_come_later",
+            ],
+        },
+        Defect {
+            name: "a queue that says yes when it is full",
+            wrap: |inner| Faulty::around(inner, Fault::RefusesNothing),
+            caught_by: &[
+                "a_full_queue_refuses_and_recovers",
+                "a_refused_message_reaches_nobody",
+            ],
         },
     ]
 }
@@ -109,7 +130,10 @@ impl PubSub for Faulty {
         if self.fault == Fault::IgnoresTimes {
             message.metadata.clear();
         }
-        self.inner.publish(message).await
+        match self.inner.publish(message).await {
+            Err(_) if self.fault == Fault::RefusesNothing => Ok(None),
+            published => published,
+        }
     }
 
     async fn subscribe(&self, mut subscribe: Subscribe) -> Result<Subscription> {

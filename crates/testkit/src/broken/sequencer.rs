@@ -23,17 +23,26 @@ pub(super) fn defects() -> Vec<Defect<dyn Sequencer>> {
         Defect {
             name: "a sequencer that repeats ids",
             wrap: |inner| Faulty::around(inner, Fault::RepeatsIds),
-            caught_by: &["ids_are_positive_and_increase", "ids_are_unique_and_ordered_under_concurrency"],
+            caught_by: &[
+                "ids_are_positive_and_increase",
+                "ids_are_unique_and_ordered_under_concurrency",
+            ],
         },
         Defect {
             name: "a sequencer whose segments overlap",
             wrap: |inner| Faulty::around(inner, Fault::OverlapsSegments),
-            caught_by: &["segments_and_ids_never_meet", "segments_and_ids_never_meet_under_concurrency"],
+            caught_by: &[
+                "segments_and_ids_never_meet",
+                "segments_and_ids_never_meet_under_concurrency",
+            ],
         },
         Defect {
             name: "a sequencer that ignores lower bounds",
             wrap: |inner| Faulty::around(inner, Fault::IgnoresBounds),
-            caught_by: &["ids_are_greater_than_the_bound", "segments_are_greater_than_the_bound"],
+            caught_by: &[
+                "ids_are_greater_than_the_bound",
+                "segments_are_greater_than_the_bound",
+            ],
         },
     ]
 }
@@ -64,12 +73,20 @@ impl Sequencer for Faulty {
 
     async fn next_id(&self, key: &PrefixedKey, metadata: &Metadata) -> Result<i64> {
         let next = self.inner.next_id(key, metadata).await?;
-        Ok(if self.fault == Fault::RepeatsIds { next / 2 + 1 } else { next })
+        Ok(if self.fault == Fault::RepeatsIds {
+            next / 2 + 1
+        } else {
+            next
+        })
     }
 
     async fn segment(&self, key: &PrefixedKey, size: u32) -> Result<RangeInclusive<i64>> {
         let (from, to) = self.inner.segment(key, size).await?.into_inner();
-        Ok(if self.fault == Fault::OverlapsSegments { from - 1..=to } else { from..=to })
+        Ok(if self.fault == Fault::OverlapsSegments {
+            from - 1..=to
+        } else {
+            from..=to
+        })
     }
 
     async fn ensure_bigger_than(&self, bounds: &BiggerThan) -> Result<()> {

@@ -154,7 +154,10 @@ impl StateStore for Faulty {
         if self.fault == Fault::ReordersTransactions {
             operations.reverse();
         }
-        if matches!(self.fault, Fault::TearsTransactions | Fault::IgnoresEtags | Fault::KeepsForEver) {
+        if matches!(
+            self.fault,
+            Fault::TearsTransactions | Fault::IgnoresEtags | Fault::KeepsForEver
+        ) {
             for operation in operations {
                 match operation {
                     Operation::Set(set) => self.set(set).await?,

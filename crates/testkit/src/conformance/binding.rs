@@ -4,7 +4,9 @@ use std::{collections::HashSet, time::Duration};
 
 use bytes::Bytes;
 use layotto_core::{
-    ErrorKind::{Internal, InvalidArgument, PermissionDenied, ResourceExhausted, Timeout, Unavailable, Unsupported},
+    ErrorKind::{
+        Internal, InvalidArgument, PermissionDenied, ResourceExhausted, Timeout, Unavailable, Unsupported,
+    },
     Metadata,
     binding::{Binding, Request, Response},
 };
@@ -32,6 +34,8 @@ pub fn assertions() -> Vec<Assertion<dyn Binding>> {
             the_answer_tells_its_status_and_headers,
             other_statuses_are_errors_with_their_number,
             a_path_that_leads_up_is_refused,
+            a_path_cannot_choose_the_host,
+            a_line_break_cannot_add_a_header,
             redirects_are_not_followed,
             a_closed_connection_is_an_error,
             an_absent_service_is_unavailable,
@@ -57,7 +61,10 @@ fn request(operation: &str, path: &str, data: &'static str) -> Request {
 
 impl Bound {
     fn service(&self) -> Result<&HttpService, String> {
-        self.fixture.http.as_ref().ok_or_else(|| "the fixture has no service".to_owned())
+        self.fixture
+            .http
+            .as_ref()
+            .ok_or_else(|| "the fixture has no service".to_owned())
     }
 
     /// A path that no other assertion calls.
@@ -67,7 +74,9 @@ impl Bound {
 
     async fn call(&self, request: Request) -> Result<Response, String> {
         let tried = format!("{} {:?}", request.operation, request.metadata.get("path"));
-        within(DEADLINE, &tried, self.invoke(request)).await?.or_say(&tried)
+        within(DEADLINE, &tried, self.invoke(request))
+            .await?
+            .or_say(&tried)
     }
 
     async fn received(&self, path: &str) -> Result<Received, String> {
@@ -92,7 +101,9 @@ async fn an_operation_not_offered_is_unsupported(binding: Bound) -> Verified {
 }
 
 async fn every_operation_is_its_verb(binding: Bound) -> Verified {
-    let wanted = ["create", "get", "head", "post", "put", "patch", "delete", "options", "trace"];
+    let wanted = [
+        "create", "get", "head", "post", "put", "patch", "delete", "options", "trace",
+    ];
     equal("operations", &binding.operations(), &&wanted[..])?;
     for operation in wanted {
         let path = binding.path(operation);
@@ -101,7 +112,11 @@ async fn every_operation_is_its_verb(binding: Bound) -> Verified {
             "create" => "POST".to_owned(),
             other => other.to_uppercase(),
         };
-        equal(&format!("verb of {operation}"), &binding.received(&path).await?.method, &verb)?;
+        equal(
+            &format!("verb of {operation}"),
+            &binding.received(&path).await?.method,
+            &verb,
+        )?;
     }
     Ok(())
 }
@@ -132,8 +147,14 @@ async fn binary_answers_come_through(binding: Bound) -> Verified {
 
 async fn path_and_query_are_appended(binding: Bound) -> Verified {
     let path = binding.path("p");
-    binding.call(request("post", &format!("{path}?q=1&r=%20"), "x")).await?;
-    equal("target", &binding.received(&path).await?.target, &format!("{path}?q=1&r=%20"))?;
+    binding
+        .call(request("post", &format!("{path}?q=1&r=%20"), "x"))
+        .await?;
+    equal(
+        "target",
+        &binding.received(&path).await?.target,
+        &format!("{path}?q=1&r=%20"),
+    )?;
     let relative = binding.name("relative");
     binding.call(request("get", &relative, "")).await?;
     binding.received(&format!("/{relative}")).await.map(drop)
@@ -142,8 +163,14 @@ async fn path_and_query_are_appended(binding: Bound) -> Verified {
 async fn capitalised_metadata_are_headers(binding: Bound) -> Verified {
     let path = binding.path("p");
     let mut call = request("post", &path, "x");
-    let metadata = [("Content-Type", "text/x"), ("Accept", "a/b"), ("X-Foo", "bar"), ("lower", "nope")];
-    call.metadata.extend(metadata.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    let metadata = [
+        ("Content-Type", "text/x"),
+        ("Accept", "a/b"),
+        ("X-Foo", "bar"),
+        ("lower", "nope"),
+    ];
+    call.metadata
+        .extend(metadata.map(|(key, value)| (key.to_owned(), value.to_owned())));
     binding.call(call).await?;
     let received = binding.received(&path).await?;
     for (field, value) in [("content-type", "text/x"), ("accept", "a/b"), ("x-foo", "bar")] {
@@ -175,8 +202,15 @@ async fn other_statuses_are_errors_with_their_number(binding: Bound) -> Verified
         let path = format!("/status/{status}");
         match binding.invoke(request("get", &path, "")).await {
             Err(error) => {
-                equal(&format!("error kind of status {status}"), &error.kind(), &Internal)?;
-                ensure!(error.message().contains(status), "the error does not name {status}: {error}");
+                equal(
+                    &format!("error kind of status {status}"),
+                    &error.kind(),
+                    &Internal,
+                )?;
+                ensure!(
+                    error.message().contains(status),
+                    "the error does not name {status}: {error}"
+                );
             }
             Ok(answer) => return Err(format!("status {status} succeeded with {answer:?}")),
         }
@@ -187,20 +221,67 @@ async fn other_statuses_are_errors_with_their_number(binding: Bound) -> Verified
 async fn a_path_that_leads_up_is_refused(binding: Bound) -> Verified {
     for path in ["/../x", "../x", "/a/../../x"] {
         let result = binding.invoke(request("get", path, "")).await;
-        fails(&format!("path {path:?}"), result, &[InvalidArgument, PermissionDenied, Internal])?;
+        fails(
+            &format!("path {path:?}"),
+            result,
+            &[InvalidArgument, PermissionDenied, Internal],
+        )?;
     }
     let arrived = binding.service()?.requests();
-    ensure!(arrived.iter().all(|request| !request.target.contains("..")), "a path with .. reached the service");
+    ensure!(
+        arrived.iter().all(|request| !request.target.contains("..")),
+        "a path with .. reached the service"
+    );
+    Ok(())
+}
+
+/// However the path is put behind the URL, another service must not get the request.
+async fn a_path_cannot_choose_the_host(binding: Bound) -> Verified {
+    let other = HttpService::start().await;
+    let own = binding.fresh([("timeout", json!("1s"))]).await?;
+    for path in [
+        format!("@{}/x", other.addr),
+        format!("//{}/x", other.addr),
+        format!("http://{}/x", other.addr),
+        format!("\\\\{}/x", other.addr),
+        ":1/x".to_owned(),
+    ] {
+        // Refused, or sent to the service of the settings: both will do.
+        drop(within(DEADLINE, &path, own.invoke(request("get", &path, ""))).await?);
+    }
+    equal("requests to another service", &other.requests().len(), &0)
+}
+
+async fn a_line_break_cannot_add_a_header(binding: Bound) -> Verified {
+    let mut call = request("post", &binding.path("p"), "x");
+    call.metadata
+        .insert("X-Foo".to_owned(), "a\r\nX-Evil: 1".to_owned());
+    drop(binding.invoke(call).await);
+    let path = format!("{}?q= HTTP/1.1\r\nX-Evil: 1\r\n", binding.path("p"));
+    drop(binding.invoke(request("get", &path, "")).await);
+    let requests = binding.service()?.requests();
+    ensure!(
+        requests.iter().all(|request| request.header("x-evil").is_none()),
+        "a header was added"
+    );
     Ok(())
 }
 
 async fn redirects_are_not_followed(binding: Bound) -> Verified {
-    fails("status 302", binding.invoke(request("get", "/status/302", "")).await, &[Internal])
+    fails(
+        "status 302",
+        binding.invoke(request("get", "/status/302", "")).await,
+        &[Internal],
+    )
 }
 
 async fn a_closed_connection_is_an_error(binding: Bound) -> Verified {
     let result = binding.invoke(request("get", "/close", "")).await;
-    fails("a connection closed without an answer", result, &[Unavailable, Internal])
+    fails(
+        "a connection closed without an answer",
+        result,
+        &[Unavailable, Internal],
+    )
 }
 
 async fn an_absent_service_is_unavailable(binding: Bound) -> Verified {
@@ -209,18 +290,30 @@ async fn an_absent_service_is_unavailable(binding: Bound) -> Verified {
     drop(gone);
     let own = binding.fresh([("url", json!(url))]).await?;
     let calling = own.invoke(request("get", "/x", ""));
-    fails("a call nobody answers", within(DEADLINE, "the error", calling).await?, &[Unavailable])
+    fails(
+        "a call nobody answers",
+        within(DEADLINE, "the error", calling).await?,
+        &[Unavailable],
+    )
 }
 
 async fn a_slow_service_times_out(binding: Bound) -> Verified {
     let own = binding.fresh([("timeout", json!("200ms"))]).await?;
     let calling = own.invoke(request("get", "/slow", ""));
-    fails("a slow call", within(Duration::from_secs(3), "the error", calling).await?, &[Timeout])
+    fails(
+        "a slow call",
+        within(Duration::from_secs(3), "the error", calling).await?,
+        &[Timeout],
+    )
 }
 
 async fn a_large_answer_is_refused(binding: Bound) -> Verified {
     let own = binding.fresh([("maxResponseBytes", json!("1000"))]).await?;
-    fails("an answer of 200000 bytes", own.invoke(request("get", "/big", "")).await, &[ResourceExhausted])?;
+    fails(
+        "an answer of 200000 bytes",
+        own.invoke(request("get", "/big", "")).await,
+        &[ResourceExhausted],
+    )?;
     own.call(request("get", "/json", "")).await.map(drop)
 }
 

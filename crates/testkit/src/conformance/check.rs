@@ -33,14 +33,21 @@ pub fn equal<T: PartialEq + Debug>(what: &str, found: &T, wanted: &T) -> Verifie
     if found == wanted {
         return Ok(());
     }
-    Err(format!("{what}: found {}, wanted {}", short(found), short(wanted)))
+    Err(format!(
+        "{what}: found {}, wanted {}",
+        short(found),
+        short(wanted)
+    ))
 }
 
 /// Fails unless the call failed with one of `kinds`.
 pub fn fails<T: Debug>(tried: &str, result: Result<T, Error>, kinds: &[ErrorKind]) -> Verified {
     match result {
         Err(error) if kinds.contains(&error.kind()) => Ok(()),
-        Err(error) => Err(format!("{tried}: failed with {:?} ({error}), wanted {kinds:?}", error.kind())),
+        Err(error) => Err(format!(
+            "{tried}: failed with {:?} ({error}), wanted {kinds:?}",
+            error.kind()
+        )),
         Ok(value) => Err(format!("{tried}: gave {}, wanted {kinds:?}", short(&value))),
     }
 }
@@ -61,10 +68,10 @@ pub async fn within<T>(limit: Duration, awaited: &str, future: impl Future<Outpu
 }
 
 /// Asks every few milliseconds until there is an answer, for at most `limit`.
-pub async fn poll<T>(
+pub async fn poll<T, F: Future<Output = Result<Option<T>, String>>>(
     limit: Duration,
     awaited: &str,
-    mut ask: impl AsyncFnMut() -> Result<Option<T>, String>,
+    mut ask: impl FnMut() -> F,
 ) -> Result<T, String> {
     let asking = async {
         loop {

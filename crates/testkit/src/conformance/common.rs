@@ -37,7 +37,11 @@ async fn settings_are_applied_only_by_dynamic_components<T: ?Sized + Component>(
         return applied.or_say("applying its own settings");
     }
     fails("applying settings", applied, &[ErrorKind::Unsupported])?;
-    fails("applying no settings", own.apply(Settings::default()).await, &[ErrorKind::Unsupported])
+    fails(
+        "applying no settings",
+        own.apply(Settings::default()).await,
+        &[ErrorKind::Unsupported],
+    )
 }
 
 async fn unknown_settings_are_named<T: ?Sized + Component>(subject: Subject<T>) -> Verified {

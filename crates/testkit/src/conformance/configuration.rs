@@ -26,6 +26,7 @@ pub fn assertions() -> Vec<Assertion<dyn ConfigStore>> {
             basic::set_then_get,
             basic::missing_keys_are_left_out,
             basic::several_keys_at_once,
+            basic::no_keys_means_all_or_none,
             basic::overwrite_replaces,
             basic::odd_keys_are_kept_apart,
             basic::groups_and_labels_are_kept_apart,
@@ -75,7 +76,9 @@ impl Store {
     }
 
     async fn put(&self, items: Vec<Item>) -> Verified {
-        within(DEADLINE, "set", self.set("app1", items, &Metadata::new())).await?.or_say("set")
+        within(DEADLINE, "set", self.set("app1", items, &Metadata::new()))
+            .await?
+            .or_say("set")
     }
 
     /// The contents found, by key as the assertion knows it.
@@ -83,7 +86,10 @@ impl Store {
         let items = self.get(selector).await.or_say("get")?;
         let prefix = self.name("");
         let short = |key: &str| key.strip_prefix(&prefix).unwrap_or(key).to_owned();
-        let found: HashMap<_, _> = items.iter().map(|item| (short(&item.key), item.content.clone())).collect();
+        let found: HashMap<_, _> = items
+            .iter()
+            .map(|item| (short(&item.key), item.content.clone()))
+            .collect();
         ensure!(found.len() == items.len(), "a key came twice: {items:?}");
         Ok(found)
     }
@@ -112,7 +118,11 @@ impl Watch {
         let batch = within(DEADLINE, "a change", self.subscription.changes.recv()).await?;
         let mut batch = batch.ok_or("the subscription ended")?;
         for item in &mut batch {
-            item.key = item.key.strip_prefix(&self.prefix).unwrap_or(&item.key).to_owned();
+            item.key = item
+                .key
+                .strip_prefix(&self.prefix)
+                .unwrap_or(&item.key)
+                .to_owned();
         }
         Ok(batch)
     }
@@ -121,7 +131,10 @@ impl Watch {
     async fn until(&mut self, key: &str, content: &str) -> Result<Vec<(String, String)>, String> {
         let mut seen = Vec::new();
         loop {
-            let batch = self.batch().await.map_err(|wrong| format!("{wrong}, after {seen:?}"))?;
+            let batch = self
+                .batch()
+                .await
+                .map_err(|wrong| format!("{wrong}, after {seen:?}"))?;
             seen.extend(batch.into_iter().map(|item| (item.key, item.content)));
             if seen.iter().any(|(k, c)| k == key && c == content) {
                 return Ok(seen);
@@ -131,5 +144,7 @@ impl Watch {
 }
 
 fn map<const N: usize>(pairs: [(&str, &str); N]) -> HashMap<String, String> {
-    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+    pairs
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
 }

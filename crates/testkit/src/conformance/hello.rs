@@ -25,26 +25,48 @@ fn dynamic(greeter: &Greeter) -> Option<&'static str> {
 
 async fn greets_nobody(greeter: Greeter) -> Verified {
     let greeting = greeter.hello("").await.or_say("hello")?;
-    equal("greeting without a name", &greeting, &greeter.fixture.facts.greeting)
+    equal(
+        "greeting without a name",
+        &greeting,
+        &greeter.fixture.facts.greeting,
+    )
 }
 
 async fn greets_by_name(greeter: Greeter) -> Verified {
     let greeting = greeter.hello("layotto").await.or_say("hello")?;
-    equal("greeting", &greeting, &format!("{}, layotto", greeter.fixture.facts.greeting))
+    equal(
+        "greeting",
+        &greeting,
+        &format!("{}, layotto", greeter.fixture.facts.greeting),
+    )
 }
 
 async fn long_and_odd_names_come_back(greeter: Greeter) -> Verified {
     for name in ["%s %d", "名字\u{0}\n", " ", &"x".repeat(100_000)] {
         let greeting = greeter.hello(name).await.or_say("hello")?;
-        equal("greeting", &greeting, &format!("{}, {name}", greeter.fixture.facts.greeting))?;
+        equal(
+            "greeting",
+            &greeting,
+            &format!("{}, {name}", greeter.fixture.facts.greeting),
+        )?;
     }
     Ok(())
 }
 
 async fn a_new_greeting_is_taken_over(greeter: Greeter) -> Verified {
     let own = greeter.fresh([]).await?;
-    own.apply(Settings::from_iter([("hello", "hi")])).await.or_say("applying a greeting")?;
-    equal("greeting", &own.hello("x").await.or_say("hello")?, &"hi, x".to_owned())?;
+    own.apply(Settings::from_iter([("hello", "hi")]))
+        .await
+        .or_say("applying a greeting")?;
+    equal(
+        "greeting",
+        &own.hello("x").await.or_say("hello")?,
+        &"hi, x".to_owned(),
+    )?;
     let other = greeter.hello("x").await.or_say("hello")?;
-    equal("greeting of another component", &other, &format!("{}, x", greeter.fixture.facts.greeting))
+    equal(
+        "greeting of another component",
+        &other,
+        &format!("{}, x", greeter.fixture.facts.greeting),
+    )
 }

@@ -38,6 +38,7 @@ pub fn assertions() -> Vec<Assertion<dyn LockStore>> {
             basic::one_of_many_unlocks_succeeds,
             basic::one_of_many_tries_is_granted,
             basic::never_two_holders,
+            basic::a_dropped_try_blocks_nobody_for_ever,
             lease::ends_by_itself_and_not_before,
             lease::one_of_many_tries_is_granted_after_the_end,
             lease::the_old_owner_cannot_unlock_the_next_grant,
@@ -76,7 +77,9 @@ impl Locks {
     }
 
     async fn grant(&self, lock: &Owned, lease: Duration) -> Result<Grant, String> {
-        self.try_lock(lock, lease).await.or_say(&format!("try by {}", lock.owner))
+        self.try_lock(lock, lease)
+            .await
+            .or_say(&format!("try by {}", lock.owner))
     }
 
     /// Takes the lock, which must be free; the fencing token.
@@ -89,11 +92,20 @@ impl Locks {
 
     async fn is_busy(&self, lock: &Owned) -> Verified {
         let grant = self.grant(lock, LONG).await?;
-        equal(&format!("try of a held lock by {}", lock.owner), &grant, &Grant::Busy)
+        equal(
+            &format!("try of a held lock by {}", lock.owner),
+            &grant,
+            &Grant::Busy,
+        )
     }
 
     /// Takes the lock as soon as it is free, within `limit`; the fencing token.
-    async fn take_within(&self, lock: &Owned, lease: Duration, limit: Duration) -> Result<Option<u64>, String> {
+    async fn take_within(
+        &self,
+        lock: &Owned,
+        lease: Duration,
+        limit: Duration,
+    ) -> Result<Option<u64>, String> {
         let ask = async || match self.grant(lock, lease).await? {
             Grant::Acquired { fencing_token } => Ok(Some(fencing_token)),
             Grant::Busy => Ok(None),
@@ -102,12 +114,18 @@ impl Locks {
     }
 
     async fn unlocks(&self, lock: &Owned, wanted: Status) -> Verified {
-        let status = self.unlock(lock).await.or_say(&format!("unlock by {}", lock.owner))?;
+        let status = self
+            .unlock(lock)
+            .await
+            .or_say(&format!("unlock by {}", lock.owner))?;
         equal(&format!("unlock by {}", lock.owner), &status, &wanted)
     }
 
     async fn keeps(&self, lock: &Owned, lease: Duration, wanted: Status) -> Result<Option<u64>, String> {
-        let (status, token) = self.keep_alive(lock, lease).await.or_say(&format!("keep-alive by {}", lock.owner))?;
+        let (status, token) = self
+            .keep_alive(lock, lease)
+            .await
+            .or_say(&format!("keep-alive by {}", lock.owner))?;
         equal(&format!("keep-alive by {}", lock.owner), &status, &wanted)?;
         Ok(token)
     }

@@ -53,7 +53,11 @@ pub fn assertions() -> Vec<Assertion<dyn PubSub>> {
             redelivery::retries_wait_longer_each_time,
             redelivery::a_message_that_waits_holds_up_no_other,
         ],
-        ack_deadline => [redelivery::a_handler_that_never_ends_is_overtaken],
+        ack_deadline => [
+            redelivery::a_handler_that_never_ends_is_overtaken,
+            redelivery::a_subscription_has_its_own_deadline,
+        ],
+        concurrency => [limits::as_many_handlers_run_as_set, limits::one_at_a_time_keeps_the_order],
         max_deliveries => [redelivery::deliveries_without_limit_go_on],
         dead_letters => [
             limits::too_many_failures_go_to_the_dead_letter_topic,
@@ -61,10 +65,15 @@ pub fn assertions() -> Vec<Assertion<dyn PubSub>> {
             limits::the_dead_letter_topic_of_the_settings_is_used,
             limits::without_a_dead_letter_topic_deliveries_end,
         ],
-        max_queued => [limits::a_full_queue_refuses_and_recovers],
+        max_queued => [
+            limits::a_full_queue_refuses_and_recovers,
+            limits::a_refused_message_reaches_nobody,
+        ],
         message_ttl => [time::expired_messages_are_not_delivered],
         delayed => [time::delayed_messages_come_later],
+        durable_and_delayed => [time::delayed_messages_survive_a_restart],
         durable => [
+            redelivery::attempts_count_over_a_restart,
             delivery::unhandled_messages_survive_a_restart,
             delivery::handled_messages_stay_handled_over_a_restart,
         ],
@@ -88,6 +97,10 @@ fn max_deliveries(broker: &Broker) -> Option<&'static str> {
     needs_setting(broker, "maxDeliveries", "does not limit deliveries")
 }
 
+fn concurrency(broker: &Broker) -> Option<&'static str> {
+    needs_setting(broker, "concurrency", "leaves concurrency to the product")
+}
+
 fn max_queued(broker: &Broker) -> Option<&'static str> {
     needs_setting(broker, "maxQueued", "leaves the queue's bound to the product")
 }
@@ -102,6 +115,10 @@ fn message_ttl(broker: &Broker) -> Option<&'static str> {
 
 fn delayed(broker: &Broker) -> Option<&'static str> {
     (!broker.features().delayed).then_some("has no delayed delivery")
+}
+
+fn durable_and_delayed(broker: &Broker) -> Option<&'static str> {
+    durable(broker).or_else(|| delayed(broker))
 }
 
 impl Broker {
@@ -122,7 +139,9 @@ impl Broker {
 
     /// Publishes all at once.
     async fn send_all(&self, topic: &str, texts: impl IntoIterator<Item = String>) -> Verified {
-        try_join_all(texts.into_iter().map(|text| self.send(topic, text))).await.map(drop)
+        try_join_all(texts.into_iter().map(|text| self.send(topic, text)))
+            .await
+            .map(drop)
     }
 
     async fn send_with(
@@ -131,7 +150,9 @@ impl Broker {
         data: impl Into<Bytes>,
         metadata: &[(&str, &str)],
     ) -> layotto_core::Result<Option<String>> {
-        let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let metadata = metadata
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let message = Publish {
             topic: self.name(topic),
             data: data.into(),
@@ -141,7 +162,11 @@ impl Broker {
     }
 
     fn wish(&self, topic: &str, group: &str, inbox: &Arc<Inbox>) -> Subscribe {
-        let group = if group.is_empty() { String::new() } else { self.name(group) };
+        let group = if group.is_empty() {
+            String::new()
+        } else {
+            self.name(group)
+        };
         Subscribe {
             topic: self.name(topic),
             group,
@@ -153,7 +178,9 @@ impl Broker {
 
     async fn listen(&self, topic: &str, group: &str, inbox: &Arc<Inbox>) -> Result<Subscription, String> {
         let subscribing = self.subscribe(self.wish(topic, group, inbox));
-        within(DEADLINE, "subscribe", subscribing).await?.or_say("subscribe")
+        within(DEADLINE, "subscribe", subscribing)
+            .await?
+            .or_say("subscribe")
     }
 
     /// Makes the group known to the broker, so that messages wait for it.
@@ -163,7 +190,10 @@ impl Broker {
 }
 
 fn texts(messages: &[Message]) -> Vec<String> {
-    messages.iter().map(|message| String::from_utf8_lossy(&message.data).into_owned()).collect()
+    messages
+        .iter()
+        .map(|message| String::from_utf8_lossy(&message.data).into_owned())
+        .collect()
 }
 
 fn sorted(mut texts: Vec<String>) -> Vec<String> {

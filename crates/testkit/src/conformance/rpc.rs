@@ -31,6 +31,7 @@ pub fn assertions() -> Vec<Assertion<dyn Invoker>> {
             other_statuses_are_unavailable,
             a_slow_service_times_out,
             a_closed_connection_is_unavailable,
+            a_line_break_cannot_add_a_header,
             concurrent_calls_keep_their_answers,
             a_dropped_call_leaves_the_caller_usable,
         ],
@@ -57,7 +58,10 @@ fn request(verb: &str, method: &str, data: &'static str) -> Request {
 
 impl Caller {
     fn service(&self) -> Result<&HttpService, String> {
-        self.fixture.http.as_ref().ok_or_else(|| "the fixture has no service".to_owned())
+        self.fixture
+            .http
+            .as_ref()
+            .ok_or_else(|| "the fixture has no service".to_owned())
     }
 
     fn path(&self, part: &str) -> String {
@@ -66,7 +70,9 @@ impl Caller {
 
     async fn call(&self, request: Request) -> Result<Response, String> {
         let tried = format!("{} {}", request.verb, request.method);
-        within(DEADLINE, &tried, self.invoke(request)).await?.or_say(&tried)
+        within(DEADLINE, &tried, self.invoke(request))
+            .await?
+            .or_say(&tried)
     }
 
     async fn received(&self, path: &str) -> Result<Received, String> {
@@ -76,7 +82,9 @@ impl Caller {
 }
 
 async fn verb_path_and_query_are_sent(caller: Caller) -> Verified {
-    for verb in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"] {
+    for verb in [
+        "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH",
+    ] {
         let path = caller.path(verb);
         let call = Request {
             query: "a=b&c=d".to_owned(),
@@ -109,7 +117,11 @@ async fn body_and_answer_come_through(caller: Caller) -> Verified {
     };
     let answer = caller.call(call).await?;
     equal("answer", &answer.data, &Bytes::from("echo:body"))?;
-    equal("content type of the answer", &answer.content_type.as_str(), &"text/plain; charset=utf-8")?;
+    equal(
+        "content type of the answer",
+        &answer.content_type.as_str(),
+        &"text/plain; charset=utf-8",
+    )?;
     let received = caller.received(&path).await?;
     equal("body", &received.body, &Bytes::from("body"))?;
     equal("id", &received.header("id"), &Some("svc"))?;
@@ -118,15 +130,31 @@ async fn body_and_answer_come_through(caller: Caller) -> Verified {
 
 async fn headers_are_passed_on(caller: Caller) -> Verified {
     let path = caller.path("p");
-    let headers = [("x-one", "1"), ("x-many", "a"), ("x-many", "b"), ("grpc-timeout", "1S"), (":authority", "h")];
+    let headers = [
+        ("x-one", "1"),
+        ("x-many", "a"),
+        ("x-many", "b"),
+        ("grpc-timeout", "1S"),
+        (":authority", "h"),
+    ];
     let call = Request {
-        headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        headers: headers
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
         ..request("POST", &path, "x")
     };
     caller.call(call).await?;
     let received = caller.received(&path).await?;
     equal("x-one", &received.header("x-one"), &Some("1"))?;
-    equal("x-many", &received.header_values("x-many").join(",").replace(' ', "").as_str(), &"a,b")?;
+    equal(
+        "x-many",
+        &received
+            .header_values("x-many")
+            .join(",")
+            .replace(' ', "")
+            .as_str(),
+        &"a,b",
+    )?;
     for name in ["grpc-timeout", ":authority"] {
         equal(name, &received.header(name), &None)?;
     }
@@ -141,7 +169,11 @@ async fn the_answer_has_its_headers(caller: Caller) -> Verified {
     };
     equal("x-up", &values("x-up"), &vec!["yes"])?;
     equal("x-upper-case", &values("x-upper-case"), &vec!["V"])?;
-    ensure!(values("x-multi").contains(&"b"), "x-multi is {:?}", values("x-multi"));
+    ensure!(
+        values("x-multi").contains(&"b"),
+        "x-multi is {:?}",
+        values("x-multi")
+    );
     Ok(())
 }
 
@@ -156,7 +188,9 @@ async fn binary_and_large_answers_come_through(caller: Caller) -> Verified {
 
 async fn two_hundreds_succeed(caller: Caller) -> Verified {
     for status in [200, 201, 204, 299] {
-        caller.call(request("GET", &format!("/status/{status}"), "")).await?;
+        caller
+            .call(request("GET", &format!("/status/{status}"), ""))
+            .await?;
     }
     Ok(())
 }
@@ -166,7 +200,11 @@ async fn other_statuses_are_unavailable(caller: Caller) -> Verified {
         let path = format!("/status/{status}");
         match caller.invoke(request("GET", &path, "")).await {
             Err(error) => {
-                equal(&format!("error kind of status {status}"), &error.kind(), &Unavailable)?;
+                equal(
+                    &format!("error kind of status {status}"),
+                    &error.kind(),
+                    &Unavailable,
+                )?;
                 let wanted = format!("http response code {status}, body: st {status}");
                 equal("error text", &error.message(), &wanted.as_str())?;
             }
@@ -183,7 +221,11 @@ async fn a_slow_service_times_out(caller: Caller) -> Verified {
         ..request("GET", "/slow", "")
     };
     fails("a slow call", caller.invoke(call).await, &[Timeout])?;
-    ensure!(started.elapsed() < Duration::from_secs(3), "a time-out of 300 ms took {:?}", started.elapsed());
+    ensure!(
+        started.elapsed() < Duration::from_secs(3),
+        "a time-out of 300 ms took {:?}",
+        started.elapsed()
+    );
     let patient = caller.call(request("GET", "/slow1", "")).await?;
     equal("answer after 1 s", &patient.data, &Bytes::from("echo:"))
 }
@@ -191,6 +233,40 @@ async fn a_slow_service_times_out(caller: Caller) -> Verified {
 async fn a_closed_connection_is_unavailable(caller: Caller) -> Verified {
     let result = caller.invoke(request("GET", "/close", "")).await;
     fails("a connection closed without an answer", result, &[Unavailable])?;
+    caller.call(request("GET", "/json", "")).await.map(drop)
+}
+
+async fn a_line_break_cannot_add_a_header(caller: Caller) -> Verified {
+    let evil = " HTTP/1.1\r\nX-Evil: 1\r\nX-Rest: ";
+    let path = caller.path("p");
+    let by_query = Request {
+        query: format!("a=b{evil}"),
+        ..request("GET", &path, "")
+    };
+    let by_header = Request {
+        headers: vec![("x-one".to_owned(), "1\r\nX-Evil: 1".to_owned())],
+        ..request("GET", &path, "")
+    };
+    let by_id = Request {
+        id: "svc\r\nX-Evil: 1".to_owned(),
+        ..request("GET", &path, "")
+    };
+    let by_verb = request("GET / HTTP/1.1\r\nX-Evil: 1\r\nX-Rest:", &path, "");
+    for call in [
+        by_query,
+        by_header,
+        by_id,
+        by_verb,
+        request("GET", &format!("{path}{evil}"), ""),
+    ] {
+        // Refused, or sent with the break encoded: both will do.
+        drop(within(DEADLINE, "an answer", caller.invoke(call)).await?);
+    }
+    let requests = caller.service()?.requests();
+    ensure!(
+        requests.iter().all(|request| request.header("x-evil").is_none()),
+        "a header was added"
+    );
     caller.call(request("GET", "/json", "")).await.map(drop)
 }
 
@@ -213,7 +289,9 @@ async fn a_dropped_call_leaves_the_caller_usable(caller: Caller) -> Verified {
     for _ in 0..20 {
         let calling = caller.invoke(request("GET", "/slow", ""));
         ensure!(
-            tokio::time::timeout(Duration::from_millis(10), calling).await.is_err(),
+            tokio::time::timeout(Duration::from_millis(10), calling)
+                .await
+                .is_err(),
             "a slow call ended at once"
         );
     }

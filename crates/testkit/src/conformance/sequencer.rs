@@ -67,7 +67,11 @@ impl Ids {
             // Products that cannot raise a counter may say so; then no id may be had either.
             Err(error) if error.kind() == FailedPrecondition => {
                 let next = self.next_id(key, &Metadata::new()).await;
-                fails("an id after a bound that does not hold", next, &[FailedPrecondition])
+                fails(
+                    "an id after a bound that does not hold",
+                    next,
+                    &[FailedPrecondition],
+                )
             }
             result => result.or_say("setting a lower bound"),
         }
@@ -142,7 +146,10 @@ async fn ids_are_greater_than_the_bound(ids: Ids) -> Verified {
         ids.ensure_above(key, 5000).await?;
         if let Ok(next) = ids.next(key).await {
             ensure!(next > 5000, "id {next} with the lower bound 5000");
-            ensure!(ids.next(key).await? > next, "the counter stands still above its bound");
+            ensure!(
+                ids.next(key).await? > next,
+                "the counter stands still above its bound"
+            );
         }
     }
     Ok(())
@@ -207,7 +214,11 @@ async fn segments_and_ids_never_meet(ids: Ids) -> Verified {
         let id = ids.next(&key).await?;
         ensure!(id > last, "id {id} follows a segment up to {last}");
         let segment = ids.segment(&key, 7).await.or_say("segment")?;
-        ensure!(*segment.start() > id, "a segment from {} follows id {id}", segment.start());
+        ensure!(
+            *segment.start() > id,
+            "a segment from {} follows id {id}",
+            segment.start()
+        );
         last = *segment.end();
     }
     Ok(())
@@ -253,7 +264,11 @@ async fn segments_are_greater_than_the_bound(ids: Ids) -> Verified {
     let key = ids.key("k");
     ids.ensure_above(&key, 5000).await?;
     match ids.segment(&key, 10).await {
-        Ok(segment) => ensure!(*segment.start() > 5000, "a segment from {} with the bound 5000", segment.start()),
+        Ok(segment) => ensure!(
+            *segment.start() > 5000,
+            "a segment from {} with the bound 5000",
+            segment.start()
+        ),
         result => fails("segment", result, &[FailedPrecondition, ResourceExhausted])?,
     }
     Ok(())

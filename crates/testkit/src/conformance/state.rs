@@ -185,11 +185,16 @@ impl Store {
     }
 
     async fn write(&self, key: &PrefixedKey, value: impl Into<Bytes>) -> Verified {
-        self.set(set(key, value)).await.or_say(&format!("set of {}", key.0))
+        self.set(set(key, value))
+            .await
+            .or_say(&format!("set of {}", key.0))
     }
 
     async fn etag_of(&self, key: &PrefixedKey) -> Result<String, String> {
-        let item = self.read(key).await?.ok_or_else(|| format!("{} is missing", key.0))?;
+        let item = self
+            .read(key)
+            .await?
+            .ok_or_else(|| format!("{} is missing", key.0))?;
         let etag = item.etag.unwrap_or_default();
         ensure!(!etag.is_empty(), "{} has no etag", key.0);
         Ok(etag)
@@ -204,6 +209,10 @@ impl Store {
     /// Fails unless `key` holds `value`; `None` stands for a missing key.
     async fn holds(&self, key: &PrefixedKey, value: Option<&[u8]>) -> Verified {
         let found = self.read(key).await?.map(|item| item.value);
-        equal(&format!("value of {}", key.0), &found, &value.map(Bytes::copy_from_slice))
+        equal(
+            &format!("value of {}", key.0),
+            &found,
+            &value.map(Bytes::copy_from_slice),
+        )
     }
 }

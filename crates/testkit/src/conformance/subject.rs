@@ -82,8 +82,15 @@ impl<T: ?Sized> Deref for Subject<T> {
 
 impl<T: ?Sized + Component> Origin<T> {
     fn info(&self) -> Result<&TypeInfo<T>, String> {
-        let Source { registry, kind, type_name, .. } = &self.source;
-        kind(registry).get(type_name).ok_or_else(|| format!("{type_name} is not registered"))
+        let Source {
+            registry,
+            kind,
+            type_name,
+            ..
+        } = &self.source;
+        kind(registry)
+            .get(type_name)
+            .ok_or_else(|| format!("{type_name} is not registered"))
     }
 
     async fn open(&self, settings: &Settings, context: Context) -> Result<Arc<T>, String> {
@@ -138,22 +145,35 @@ impl<T: ?Sized + Component> Subject<T> {
     pub async fn fresh(&self, settings: impl IntoIterator<Item = (&str, Value)>) -> Result<Self, String> {
         let settings = Settings::from_iter(settings).over(&self.fixture.settings);
         let number = self.shared.opened.fetch_add(1, Ordering::Relaxed);
-        let data_dir = self.fixture.dir.path().join(format!("{}-{number}", self.assertion));
+        let data_dir = self
+            .fixture
+            .dir
+            .path()
+            .join(format!("{}-{number}", self.assertion));
         let opened = Self::open_in(self.shared.clone(), self.fixture.clone(), settings, data_dir).await?;
         Ok(opened.named(self.assertion))
     }
 
     /// Closes the component as a process that shuts down does, and opens it again on its data.
     pub async fn reopen(self) -> Result<Self, String> {
-        within(DEADLINE, "closing", self.component.close()).await?.or_say("closing")?;
+        within(DEADLINE, "closing", self.component.close())
+            .await?
+            .or_say("closing")?;
         self.context.shutdown.cancel();
         self.context.tasks.close();
-        within(DEADLINE, "the end of the component's tasks", self.context.tasks.wait()).await?;
+        within(
+            DEADLINE,
+            "the end of the component's tasks",
+            self.context.tasks.wait(),
+        )
+        .await?;
         let (shared, fixture, settings) = (self.shared.clone(), self.fixture.clone(), self.settings.clone());
         let (assertion, data_dir) = (self.assertion, self.context.data_dir.clone());
         // The last one to hold an embedded store must be gone before it can be opened again.
         drop(self);
-        Ok(Self::open_in(shared, fixture, settings, data_dir).await?.named(assertion))
+        Ok(Self::open_in(shared, fixture, settings, data_dir)
+            .await?
+            .named(assertion))
     }
 
     /// Whether the type reads the setting `key`.
@@ -172,7 +192,10 @@ impl<T: ?Sized + Component> Subject<T> {
     pub fn unknown_with(&self, key: &str) -> Result<Vec<String>, String> {
         let mut settings = self.settings.clone();
         settings.set(key, "1");
-        self.shared.info()?.check(&settings).map_err(|error| error.to_string())
+        self.shared
+            .info()?
+            .check(&settings)
+            .map_err(|error| error.to_string())
     }
 }
 

@@ -16,13 +16,25 @@ async fn echoes_and_records_names_and_order_as_sent() {
     let request = "POST /p?q=1 HTTP/1.1\r\nb-B: 1\r\nA: x \r\n:authority: h:1\r\nb-b: 2\r\n\
                    Content-Length: 4\r\nConnection: close\r\n\r\nbody";
     let answer = exchange(&service, request).await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\nContent-Type: "), "{answer}");
-    assert!(answer.contains("\r\nX-Up: yes\r\n") && answer.ends_with("\r\n\r\necho:body"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\nContent-Type: "),
+        "{answer}"
+    );
+    assert!(
+        answer.contains("\r\nX-Up: yes\r\n") && answer.ends_with("\r\n\r\necho:body"),
+        "{answer}"
+    );
 
     let received = service.requests().remove(0);
-    assert_eq!((&*received.method, &*received.target, received.path()), ("POST", "/p?q=1", "/p"));
+    assert_eq!(
+        (&*received.method, &*received.target, received.path()),
+        ("POST", "/p?q=1", "/p")
+    );
     let names: Vec<_> = received.headers.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["b-B", "A", ":authority", "b-b", "Content-Length", "Connection"]);
+    assert_eq!(
+        names,
+        ["b-B", "A", ":authority", "b-b", "Content-Length", "Connection"]
+    );
     assert_eq!(received.header_values("B-b"), ["1", "2"]);
     assert_eq!(received.header(":authority"), Some("h:1"));
     assert_eq!(received.raw, request.as_bytes());
@@ -35,7 +47,10 @@ async fn reads_chunked_bodies_and_keeps_the_connection() {
     let second = "HEAD /b HTTP/1.1\r\nConnection: close\r\n\r\n";
     let answer = exchange(&service, &[first, second].concat()).await;
     assert!(answer.contains("echo:abcde"), "{answer}");
-    assert!(answer.ends_with("Content-Length: 5\r\n\r\n"), "a HEAD has no body: {answer}");
+    assert!(
+        answer.ends_with("Content-Length: 5\r\n\r\n"),
+        "a HEAD has no body: {answer}"
+    );
     assert_eq!(service.requests().len(), 2);
 }
 
@@ -50,8 +65,15 @@ async fn scripted_paths() {
         ("/hdrs", "200 OK", "echo:"),
         ("/bad target", "400 Bad Request", "st 400"),
     ] {
-        let answer = exchange(&service, &format!("GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n")).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{path}: {answer}");
+        let answer = exchange(
+            &service,
+            &format!("GET {path} HTTP/1.1\r\nConnection: close\r\n\r\n"),
+        )
+        .await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+            "{path}: {answer}"
+        );
         assert!(answer.ends_with(ending), "{path}: {answer}");
     }
     let closed = exchange(&service, "GET /close HTTP/1.1\r\n\r\n").await;

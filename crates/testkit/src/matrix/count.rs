@@ -39,23 +39,45 @@ fn compare(matrix: &Matrix, committed: &Counts) -> Result<(), String> {
             wrong.push(format!("{kind} {name}: {passes} passes, {before} are committed"));
         } else if passes > before {
             let advice = format!("set {UPDATE}=1 to commit the new number");
-            wrong.push(format!("{kind} {name}: {passes} passes, only {before} are committed; {advice}"));
+            wrong.push(format!(
+                "{kind} {name}: {passes} passes, only {before} are committed; {advice}"
+            ));
         }
     }
-    for name in committed.keys().filter(|name| !matrix.columns.iter().any(|column| column.type_name == **name)) {
-        wrong.push(format!("{} {name}: no such type is registered any more", matrix.kind));
+    for name in committed
+        .keys()
+        .filter(|name| !matrix.columns.iter().any(|column| column.type_name == **name))
+    {
+        wrong.push(format!(
+            "{} {name}: no such type is registered any more",
+            matrix.kind
+        ));
     }
-    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(wrong.join("\n"))
+    }
 }
 
 fn update(matrix: &Matrix, path: &Path) -> Result<(), String> {
-    let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    let options = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path);
     let mut file = options.map_err(|error| error.to_string())?;
     // Other kinds write the same file at the same time.
     file.lock().map_err(|error| error.to_string())?;
     let mut text = String::new();
-    file.read_to_string(&mut text).map_err(|error| error.to_string())?;
-    let mut counts = if text.trim().is_empty() { Counts::new() } else { parse(&text)? };
+    file.read_to_string(&mut text)
+        .map_err(|error| error.to_string())?;
+    let mut counts = if text.trim().is_empty() {
+        Counts::new()
+    } else {
+        parse(&text)?
+    };
     let kind = counts.entry(matrix.kind.to_owned()).or_default();
     kind.retain(|name, _| matrix.columns.iter().any(|column| column.type_name == name));
     for column in matrix.columns.iter().filter(|column| column.ran) {

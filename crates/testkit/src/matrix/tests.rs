@@ -61,7 +61,11 @@ fn registry() -> Arc<Registry> {
 }
 
 async fn fails(greeter: Subject<dyn Hello>) -> Verified {
-    greeter.hello("refused").await.map(drop).map_err(|error| error.to_string())
+    greeter
+        .hello("refused")
+        .await
+        .map(drop)
+        .map_err(|error| error.to_string())
 }
 
 async fn panics(_: Subject<dyn Hello>) -> Verified {
@@ -73,11 +77,22 @@ async fn passes_and_ignored_types_show() {
     let matrix = run(&registry(), |registry| &registry.hello, &hello::assertions()).await;
     let text = matrix.to_string();
     assert_eq!(matrix.failures(), [], "{text}");
-    let passes: Vec<_> = matrix.columns.iter().map(|column| (column.type_name, column.ran, column.passes())).collect();
+    let passes: Vec<_> = matrix
+        .columns
+        .iter()
+        .map(|column| (column.type_name, column.ran, column.passes()))
+        .collect();
     let applicable = hello::assertions().len() - 1;
-    assert_eq!(passes, [("helloworld", true, applicable), ("other", false, 0)], "{text}");
+    assert_eq!(
+        passes,
+        [("helloworld", true, applicable), ("other", false, 0)],
+        "{text}"
+    );
     assert!(text.contains("no fixture for hellos of type other"), "{text}");
-    assert!(text.contains("cannot change its settings while it runs"), "{text}");
+    assert!(
+        text.contains("cannot change its settings while it runs"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

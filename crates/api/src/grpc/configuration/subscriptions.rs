@@ -22,12 +22,7 @@ use layotto_proto::runtime::v1::{SubscribeConfigurationRequest, SubscribeConfigu
 use tonic::{Request, Response, Status, Streaming};
 
 use super::to_wire;
-use crate::{
-    Runtime,
-    grpc::framework,
-    ops::configuration,
-    status::from_error,
-};
+use crate::{Runtime, grpc::framework, ops::configuration, status::from_error};
 
 /// The most subscriptions of one stream.
 const LIMIT: usize = 1024;
@@ -94,10 +89,28 @@ impl Subscriptions {
 }
 
 async fn open(runtime: Arc<Runtime>, request: SubscribeConfigurationRequest) -> Result<Changes> {
-    let SubscribeConfigurationRequest { store_name, app_id, group, label, keys, metadata } = request;
-    let selector = Selector { app_id: app_id.clone(), group, label, keys, metadata };
+    let SubscribeConfigurationRequest {
+        store_name,
+        app_id,
+        group,
+        label,
+        keys,
+        metadata,
+    } = request;
+    let selector = Selector {
+        app_id: app_id.clone(),
+        group,
+        label,
+        keys,
+        metadata,
+    };
     let subscription = configuration::subscribe(&runtime, &store_name, selector).await?;
-    Ok(Changes { store_name, app_id, subscription, ended: false })
+    Ok(Changes {
+        store_name,
+        app_id,
+        subscription,
+        ended: false,
+    })
 }
 
 /// The changes of one subscription.

@@ -34,8 +34,17 @@ impl Acks {
         let mut waiting = self.lock();
         let place = waiting.next;
         waiting.next += 1;
-        waiting.by_id.entry(id.to_owned()).or_default().push_back((place, sender));
-        Expected { acks: self, id, place, verdict }
+        waiting
+            .by_id
+            .entry(id.to_owned())
+            .or_default()
+            .push_back((place, sender));
+        Expected {
+            acks: self,
+            id,
+            place,
+            verdict,
+        }
     }
 
     /// Passes the verdict on event `id` on; false if no delivery waits for it.

@@ -78,7 +78,9 @@ where
         return Ok(Events::none());
     };
     let initial = initial(first?).map_err(|error| from_error(&error))?;
-    start(runtime, initial, requests).await.map_err(|error| from_error(&error))
+    start(runtime, initial, requests)
+        .await
+        .map_err(|error| from_error(&error))
 }
 
 fn initial(first: SubscribeTopicEventsRequest) -> CoreResult<SubscribeTopicEventsRequestInitial> {
@@ -125,10 +127,14 @@ where
     let wish = wish(&runtime, slot, mode, initial, Arc::clone(&delivery)).map_err(refused)?;
     let mut live = Live::new(Arc::clone(slot), wish, mode, runtime.subscriptions.clone());
     live.refresh().await.map_err(refused)?;
-    place.send(Ok(response(Outgoing::InitialResponse(SubscribeTopicEventsResponseInitial {}))));
+    place.send(Ok(response(Outgoing::InitialResponse(
+        SubscribeTopicEventsResponseInitial {},
+    ))));
 
     let shutdown = runtime.shutdown.clone();
-    runtime.tasks.spawn(run(delivery, live, requests, sender, shutdown));
+    runtime
+        .tasks
+        .spawn(run(delivery, live, requests, sender, shutdown));
     Ok(Events(receiver))
 }
 
@@ -136,7 +142,9 @@ fn mode(metadata: &Metadata) -> CoreResult<Mode> {
     match metadata.get(DELIVERY).map(String::as_str) {
         None | Some("" | "compete") => Ok(Mode::Compete),
         Some("each") => Ok(Mode::Each),
-        Some(other) => Err(Error::invalid(format!("{DELIVERY} must be compete or each, not {other:?}"))),
+        Some(other) => Err(Error::invalid(format!(
+            "{DELIVERY} must be compete or each, not {other:?}"
+        ))),
     }
 }
 
@@ -144,8 +152,9 @@ fn ack_deadline(metadata: &Metadata) -> CoreResult<Option<Duration>> {
     let Some(text) = metadata.get(ACK_DEADLINE).filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
-    let deadline: GoDuration =
-        text.parse().map_err(|error| Error::invalid(format!("{ACK_DEADLINE}: {error}")))?;
+    let deadline: GoDuration = text
+        .parse()
+        .map_err(|error| Error::invalid(format!("{ACK_DEADLINE}: {error}")))?;
     if deadline.0.is_zero() {
         return Err(Error::invalid(format!("{ACK_DEADLINE} must be longer than zero")));
     }
@@ -172,11 +181,19 @@ fn wish(
         .dead_letter_topic
         .filter(|topic| !topic.is_empty())
         .unwrap_or_else(|| pubsub::dead_letter_topic(&metadata));
-    Ok(Subscribe { topic: initial.topic, group, dead_letter_topic, metadata, handler })
+    Ok(Subscribe {
+        topic: initial.topic,
+        group,
+        dead_letter_topic,
+        metadata,
+        handler,
+    })
 }
 
 fn response(outgoing: Outgoing) -> SubscribeTopicEventsResponse {
-    SubscribeTopicEventsResponse { subscribe_topic_events_response_type: Some(outgoing) }
+    SubscribeTopicEventsResponse {
+        subscribe_topic_events_response_type: Some(outgoing),
+    }
 }
 
 /// Serves a stream until it ends, from either side.
@@ -248,7 +265,10 @@ impl Handler for Delivery {
             Ok(event) => topic_event(event, &self.pubsub),
             Err(outcome) => return outcome,
         };
-        self.ended.run_until_cancelled(self.deliver(event)).await.unwrap_or_else(|| self.gone())
+        self.ended
+            .run_until_cancelled(self.deliver(event))
+            .await
+            .unwrap_or_else(|| self.gone())
     }
 
     async fn ready(&self) {
@@ -279,7 +299,9 @@ impl Delivery {
         let Some(out) = self.out.upgrade() else {
             return false;
         };
-        out.send(Ok(response(Outgoing::EventMessage(event)))).await.is_ok()
+        out.send(Ok(response(Outgoing::EventMessage(event))))
+            .await
+            .is_ok()
     }
 
     async fn within_deadline<T>(&self, verdict: impl Future<Output = T>) -> Option<T> {

@@ -40,18 +40,26 @@ fn initial(pubsub: &str, topic: &str, metadata: &[(&str, &str)]) -> SubscribeTop
     SubscribeTopicEventsRequestInitial {
         pubsub_name: pubsub.to_owned(),
         topic: topic.to_owned(),
-        metadata: metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        metadata: metadata
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect(),
         dead_letter_topic: None,
     }
 }
 
 fn incoming(incoming: Incoming) -> SubscribeTopicEventsRequest {
-    SubscribeTopicEventsRequest { subscribe_topic_events_request_type: Some(incoming) }
+    SubscribeTopicEventsRequest {
+        subscribe_topic_events_request_type: Some(incoming),
+    }
 }
 
 fn processed(id: &str, status: Option<i32>) -> SubscribeTopicEventsRequest {
     let status = status.map(|status| TopicEventResponse { status });
-    incoming(Incoming::EventProcessed(SubscribeTopicEventsRequestProcessed { id: id.to_owned(), status }))
+    incoming(Incoming::EventProcessed(SubscribeTopicEventsRequestProcessed {
+        id: id.to_owned(),
+        status,
+    }))
 }
 
 /// The client's end of a stream.
@@ -65,11 +73,16 @@ impl Client {
         let (requests, receiver) = mpsc::channel(16);
         requests.send(Ok(first)).await.unwrap();
         let response = subscribe_topic_events(Arc::clone(runtime), ReceiverStream::new(receiver)).await?;
-        Ok(Self { requests, events: response.into_inner() })
+        Ok(Self {
+            requests,
+            events: response.into_inner(),
+        })
     }
 
     async fn open_with(runtime: &Arc<Runtime>, initial: SubscribeTopicEventsRequestInitial) -> Self {
-        let mut client = Self::try_open(runtime, incoming(Incoming::InitialRequest(initial))).await.unwrap();
+        let mut client = Self::try_open(runtime, incoming(Incoming::InitialRequest(initial)))
+            .await
+            .unwrap();
         assert!(matches!(client.next().await, Outgoing::InitialResponse(_)));
         client
     }
@@ -79,7 +92,13 @@ impl Client {
     }
 
     async fn next(&mut self) -> Outgoing {
-        self.events.next().await.unwrap().unwrap().subscribe_topic_events_response_type.unwrap()
+        self.events
+            .next()
+            .await
+            .unwrap()
+            .unwrap()
+            .subscribe_topic_events_response_type
+            .unwrap()
     }
 
     async fn event(&mut self) -> TopicEventRequest {
@@ -113,7 +132,13 @@ async fn publish(runtime: &Runtime, data: &str) -> String {
         ..PublishEventRequest::default()
     };
     let response = publish_event(runtime, Request::new(request)).await.unwrap();
-    response.metadata().get("layotto-message-id").unwrap().to_str().unwrap().to_owned()
+    response
+        .metadata()
+        .get("layotto-message-id")
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .to_owned()
 }
 
 async fn refusal(runtime: &Arc<Runtime>, first: SubscribeTopicEventsRequest) -> (Code, String) {
@@ -126,29 +151,47 @@ async fn the_first_message_must_be_a_complete_initial_request() {
     let runtime = runtime_of(&broker());
     let initial = |pubsub, topic| incoming(Incoming::InitialRequest(initial(pubsub, topic, &[])));
     let cases = [
-        (SubscribeTopicEventsRequest::default(), "initial request is required"),
+        (
+            SubscribeTopicEventsRequest::default(),
+            "initial request is required",
+        ),
         (processed("x", None), "initial request is required"),
         (initial("", "t"), "pubsubName is required"),
         (initial("p", ""), "topic is required"),
         (initial("nope", "t"), "pubsub nope is not initialized."),
     ];
     for (first, text) in cases {
-        assert_eq!(refusal(&runtime, first).await, (Code::InvalidArgument, text.to_owned()));
+        assert_eq!(
+            refusal(&runtime, first).await,
+            (Code::InvalidArgument, text.to_owned())
+        );
     }
 }
 
 #[tokio::test]
 async fn without_pubsub_components_nothing_can_be_subscribed() {
-    let runtime =
-        Arc::new(Runtime::new("", Components::default(), Arc::default(), Default::default(), Default::default()));
+    let runtime = Arc::new(Runtime::new(
+        "",
+        Components::default(),
+        Arc::default(),
+        Default::default(),
+        Default::default(),
+    ));
     let first = incoming(Incoming::InitialRequest(initial("p", "t", &[])));
-    assert_eq!(refusal(&runtime, first).await, (Code::FailedPrecondition, "pubsub p is not initialized.".into()));
+    assert_eq!(
+        refusal(&runtime, first).await,
+        (Code::FailedPrecondition, "pubsub p is not initialized.".into())
+    );
 }
 
 #[tokio::test]
 async fn metadata_that_means_nothing_is_refused() {
     let runtime = runtime_of(&broker());
-    for metadata in [("layotto-delivery", "all"), ("ackDeadline", "soon"), ("ackDeadline", "0s")] {
+    for metadata in [
+        ("layotto-delivery", "all"),
+        ("ackDeadline", "soon"),
+        ("ackDeadline", "0s"),
+    ] {
         let first = incoming(Incoming::InitialRequest(initial("p", "t", &[metadata])));
         assert_eq!(refusal(&runtime, first).await.0, Code::InvalidArgument);
     }
@@ -157,7 +200,9 @@ async fn metadata_that_means_nothing_is_refused() {
 #[tokio::test]
 async fn half_closing_before_anything_ends_with_ok() {
     let requests = futures::stream::empty();
-    let mut response = subscribe_topic_events(runtime_of(&broker()), requests).await.unwrap();
+    let mut response = subscribe_topic_events(runtime_of(&broker()), requests)
+        .await
+        .unwrap();
     assert!(response.get_mut().next().await.is_none());
 }
 
@@ -195,7 +240,15 @@ async fn verdicts_reach_the_broker() {
         client.settle(&id, status).await;
     }
     let counts = broker.until(|counts| counts.dead == 1).await;
-    assert_eq!(counts, Counts { taken: 3, acked: 0, retried: 2, dead: 1 });
+    assert_eq!(
+        counts,
+        Counts {
+            taken: 3,
+            acked: 0,
+            retried: 2,
+            dead: 1
+        }
+    );
 }
 
 #[tokio::test]
@@ -204,7 +257,10 @@ async fn events_with_equal_ids_are_settled_one_by_one() {
     let runtime = runtime_of(&broker);
     let mut client = Client::open(&runtime).await;
     for data in ["a", "b"] {
-        broker.inject("t1", format!(r#"{{"id":"same","datacontenttype":"text/plain","data":"{data}"}}"#).as_bytes());
+        broker.inject(
+            "t1",
+            format!(r#"{{"id":"same","datacontenttype":"text/plain","data":"{data}"}}"#).as_bytes(),
+        );
     }
     let first = client.event().await;
     assert_eq!(client.event().await.id, first.id);
@@ -234,7 +290,10 @@ async fn a_client_that_goes_away_releases_its_events() {
     let id = publish(&runtime, "x").await;
     assert_eq!(client.event().await.id, id);
     // As after a reset: the response is dropped while the request still seems open.
-    let Client { requests: _requests, events } = client;
+    let Client {
+        requests: _requests,
+        events,
+    } = client;
     drop(events);
     let mut next = Client::open(&runtime).await;
     assert_eq!(next.event().await.id, id);
@@ -244,9 +303,14 @@ async fn a_client_that_goes_away_releases_its_events() {
 async fn a_second_initial_request_ends_the_stream() {
     let runtime = runtime_of(&broker());
     let mut client = Client::open(&runtime).await;
-    client.send(incoming(Incoming::InitialRequest(initial("p", "t1", &[])))).await;
+    client
+        .send(incoming(Incoming::InitialRequest(initial("p", "t1", &[]))))
+        .await;
     let status = client.events.next().await.unwrap().unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "duplicate initial request received"));
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::InvalidArgument, "duplicate initial request received")
+    );
     assert!(client.events.next().await.is_none());
 }
 
@@ -282,8 +346,15 @@ async fn a_stream_of_its_own_gets_every_event_and_leaves_nothing_behind() {
     let mut first = Client::open_with(&runtime, each()).await;
     let mut second = Client::open_with(&runtime, each()).await;
     let mut shared = Client::open(&runtime).await;
-    let listed = |mode| Listed { pubsub: "p".into(), topic: "t1".into(), mode };
-    assert_eq!(runtime.subscriptions.list(), [listed(Mode::Compete), listed(Mode::Each)]);
+    let listed = |mode| Listed {
+        pubsub: "p".into(),
+        topic: "t1".into(),
+        mode,
+    };
+    assert_eq!(
+        runtime.subscriptions.list(),
+        [listed(Mode::Compete), listed(Mode::Each)]
+    );
     let id = publish(&runtime, "x").await;
     for client in [&mut first, &mut second, &mut shared] {
         assert_eq!(client.event().await.id, id);
@@ -303,8 +374,14 @@ async fn a_stream_of_its_own_gets_every_event_and_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn on_a_durable_broker_streams_use_the_components_own_group() {
-    let features = Features { durable: true, ..Features::default() };
-    let broker = Arc::new(Broker { features, ..Broker::default() });
+    let features = Features {
+        durable: true,
+        ..Features::default()
+    };
+    let broker = Arc::new(Broker {
+        features,
+        ..Broker::default()
+    });
     let _client = Client::open(&runtime_of(&broker)).await;
     assert_eq!(broker.groups("t1"), [""]);
 }
@@ -368,7 +445,10 @@ async fn shutdown_ends_streams_with_ok() {
 
 #[tokio::test]
 async fn what_is_no_event_ends_in_the_dead_letter_topic() {
-    let broker = Arc::new(Broker { max_deliveries: 3, ..Broker::default() });
+    let broker = Arc::new(Broker {
+        max_deliveries: 3,
+        ..Broker::default()
+    });
     let runtime = runtime_of(&broker);
     let kept = Arc::new(Kept::default());
     let dead_letters = Subscribe {
@@ -379,13 +459,28 @@ async fn what_is_no_event_ends_in_the_dead_letter_topic() {
         handler: kept.clone(),
     };
     let _dead = broker.subscribe(dead_letters).await.unwrap();
-    let wish = SubscribeTopicEventsRequestInitial { dead_letter_topic: Some("dead".into()), ..initial("p", "t1", &[]) };
+    let wish = SubscribeTopicEventsRequestInitial {
+        dead_letter_topic: Some("dead".into()),
+        ..initial("p", "t1", &[])
+    };
     let mut client = Client::open_with(&runtime, wish).await;
-    for poison in [&b"not json"[..], b"", b"null", b"\xff\xfe", br#"{"id":"x","data_base64":"*"}"#] {
+    for poison in [
+        &b"not json"[..],
+        b"",
+        b"null",
+        b"\xff\xfe",
+        br#"{"id":"x","data_base64":"*"}"#,
+    ] {
         broker.inject("t1", poison);
     }
     broker.until(|counts| counts.acked == 5).await;
-    let mut dead: Vec<_> = kept.0.lock().unwrap().iter().map(|message| message.data.to_vec()).collect();
+    let mut dead: Vec<_> = kept
+        .0
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|message| message.data.to_vec())
+        .collect();
     dead.sort();
     assert_eq!(dead[0], b"");
     assert_eq!(dead[4], b"\xff\xfe");
@@ -400,7 +495,13 @@ async fn an_expired_event_is_dropped_silently() {
     let runtime = runtime_of(&broker);
     let _client = Client::open(&runtime).await;
     broker.inject("t1", br#"{"id":"old","expiration":"2001-01-01T00:00:00Z"}"#);
-    assert_eq!(broker.until(|counts| counts.taken == 1 && counts.acked == 1).await.dead, 0);
+    assert_eq!(
+        broker
+            .until(|counts| counts.taken == 1 && counts.acked == 1)
+            .await
+            .dead,
+        0
+    );
 }
 
 #[tokio::test]
@@ -425,11 +526,18 @@ async fn a_trace_context_travels_with_the_event() {
             topic: "t1".to_owned(),
             ..PublishEventRequest::default()
         });
-        request.metadata_mut().insert("traceparent", sent.parse().unwrap());
-        request.metadata_mut().insert("tracestate", "vendor=1".parse().unwrap());
+        request
+            .metadata_mut()
+            .insert("traceparent", sent.parse().unwrap());
+        request
+            .metadata_mut()
+            .insert("tracestate", "vendor=1".parse().unwrap());
         publish_event(&runtime, request).await.unwrap();
         let metadata = client.event().await.metadata;
-        assert_eq!(metadata.get("traceparent").is_some_and(|value| value == sent), arrives);
+        assert_eq!(
+            metadata.get("traceparent").is_some_and(|value| value == sent),
+            arrives
+        );
         assert_eq!(metadata.contains_key("tracestate"), arrives);
     }
 }

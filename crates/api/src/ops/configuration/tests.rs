@@ -9,16 +9,38 @@ use crate::ops::fake::{self, Asked, Fake};
 async fn blank_groups_and_labels_mean_the_stores_own() {
     let fake = Arc::new(Fake::default());
     let runtime = fake::runtime(&fake);
-    for (given, group, label) in [("", "usual group", "usual label"), ("  ", "usual group", "usual label"), ("\t", "\t", "\t")] {
-        let selector = Selector { group: given.to_owned(), label: given.to_owned(), ..Selector::default() };
+    for (given, group, label) in [
+        ("", "usual group", "usual label"),
+        ("  ", "usual group", "usual label"),
+        ("\t", "\t", "\t"),
+    ] {
+        let selector = Selector {
+            group: given.to_owned(),
+            label: given.to_owned(),
+            ..Selector::default()
+        };
         get(&runtime, "demo", selector.clone()).await.unwrap();
         delete(&runtime, "demo", selector.clone()).await.unwrap();
         subscribe(&runtime, "demo", selector).await.unwrap();
-        let item = Item { group: given.to_owned(), label: given.to_owned(), ..Item::default() };
-        set(&runtime, "demo", "a", vec![item], &Metadata::new()).await.unwrap();
+        let item = Item {
+            group: given.to_owned(),
+            label: given.to_owned(),
+            ..Item::default()
+        };
+        set(&runtime, "demo", "a", vec![item], &Metadata::new())
+            .await
+            .unwrap();
 
-        let selected = Selector { group: group.to_owned(), label: label.to_owned(), ..Selector::default() };
-        let saved = Item { group: group.to_owned(), label: label.to_owned(), ..Item::default() };
+        let selected = Selector {
+            group: group.to_owned(),
+            label: label.to_owned(),
+            ..Selector::default()
+        };
+        let saved = Item {
+            group: group.to_owned(),
+            label: label.to_owned(),
+            ..Item::default()
+        };
         let expected = [
             Asked::Select(selected.clone()),
             Asked::Select(selected.clone()),
@@ -39,5 +61,8 @@ async fn words_errors_as_upstream_does() {
     let failed = get(&runtime, "demo", Selector::default()).await.unwrap_err();
     assert_eq!(failed.message(), "get configuration failed with error: away");
     let failed = delete(&runtime, "demo", Selector::default()).await.unwrap_err();
-    assert_eq!((failed.kind(), failed.message()), (ErrorKind::Unavailable, "away"));
+    assert_eq!(
+        (failed.kind(), failed.message()),
+        (ErrorKind::Unavailable, "away")
+    );
 }

@@ -9,7 +9,11 @@ use crate::{
 };
 
 fn wish(store: &str, resource: &str, owner: &str) -> Request {
-    Request { store: store.to_owned(), resource: resource.to_owned(), owner: owner.to_owned() }
+    Request {
+        store: store.to_owned(),
+        resource: resource.to_owned(),
+        owner: owner.to_owned(),
+    }
 }
 
 fn message<T: std::fmt::Debug>(outcome: Result<T>) -> String {
@@ -25,16 +29,34 @@ async fn checks_in_the_order_of_upstream() {
         ("nope", "r", "o", 0, "Expire is not positive in lock store nope"),
         ("nope", "r", "o", -5, "Expire is not positive in lock store nope"),
         ("nope", "a||b", "o", 1, "lock store nope not found"),
-        ("demo", "a||b", "o", 1, "input key/keyPrefix 'a||b' can't contain '||'"),
+        (
+            "demo",
+            "a||b",
+            "o",
+            1,
+            "input key/keyPrefix 'a||b' can't contain '||'",
+        ),
     ] {
-        assert_eq!(message(try_lock(&runtime, wish(store, resource, owner), expire).await), expected);
-        assert_eq!(message(keep_alive(&runtime, wish(store, resource, owner), expire).await), expected);
+        assert_eq!(
+            message(try_lock(&runtime, wish(store, resource, owner), expire).await),
+            expected
+        );
+        assert_eq!(
+            message(keep_alive(&runtime, wish(store, resource, owner), expire).await),
+            expected
+        );
         if !expected.starts_with("Expire") {
-            assert_eq!(message(unlock(&runtime, wish(store, resource, owner)).await), expected);
+            assert_eq!(
+                message(unlock(&runtime, wish(store, resource, owner)).await),
+                expected
+            );
         }
     }
     let none = fake::runtime_of(Components::default());
-    assert_eq!(message(try_lock(&none, wish("a", "", ""), 0).await), "lock store is not configured");
+    assert_eq!(
+        message(try_lock(&none, wish("a", "", ""), 0).await),
+        "lock store is not configured"
+    );
 }
 
 #[tokio::test]
@@ -44,7 +66,10 @@ async fn hands_over_the_prefixed_resource() {
     try_lock(&runtime, wish("demo", "r", "o"), 3).await.unwrap();
     unlock(&runtime, wish("demo", "r", "o")).await.unwrap();
     keep_alive(&runtime, wish("demo", "r", "o"), 4).await.unwrap();
-    let lock = Owned { resource: PrefixedKey("lock|||app1||r".to_owned()), owner: "o".to_owned() };
+    let lock = Owned {
+        resource: PrefixedKey("lock|||app1||r".to_owned()),
+        owner: "o".to_owned(),
+    };
     let expected = [
         Asked::TryLock(lock.clone(), Duration::from_secs(3)),
         Asked::Unlock(lock.clone()),

@@ -55,7 +55,10 @@ struct Group {
 
 impl Default for Group {
     fn default() -> Self {
-        Self { queue: Mutex::default(), ready: Semaphore::new(0) }
+        Self {
+            queue: Mutex::default(),
+            ready: Semaphore::new(0),
+        }
     }
 }
 
@@ -91,7 +94,13 @@ impl Shared {
         let topics = self.topics.lock().unwrap();
         for group in topics.get(topic).into_iter().flat_map(HashMap::values) {
             let (data, metadata) = (data.clone(), metadata.clone());
-            group.push(Message { id: id.clone(), topic: topic.to_owned(), data, metadata, attempt: 1 });
+            group.push(Message {
+                id: id.clone(),
+                topic: topic.to_owned(),
+                data,
+                metadata,
+                attempt: 1,
+            });
         }
         id
     }
@@ -104,7 +113,8 @@ impl Shared {
 impl Broker {
     /// Puts bytes on a topic that no publisher of ours would.
     pub(crate) fn inject(&self, topic: &str, data: &[u8]) {
-        self.shared.push(topic, Bytes::copy_from_slice(data), Metadata::new());
+        self.shared
+            .push(topic, Bytes::copy_from_slice(data), Metadata::new());
     }
 
     pub(crate) fn published(&self) -> Vec<Publish> {
@@ -123,7 +133,12 @@ impl Broker {
     /// The names of the groups of a topic.
     pub(crate) fn groups(&self, topic: &str) -> Vec<String> {
         let topics = self.shared.topics.lock().unwrap();
-        topics.get(topic).into_iter().flat_map(HashMap::keys).cloned().collect()
+        topics
+            .get(topic)
+            .into_iter()
+            .flat_map(HashMap::keys)
+            .cloned()
+            .collect()
     }
 }
 
@@ -151,8 +166,12 @@ impl PubSub for Broker {
             let groups = topics.entry(subscribe.topic.clone()).or_default();
             Arc::clone(groups.entry(subscribe.group.clone()).or_default())
         };
-        let member =
-            Member { shared: Arc::clone(&self.shared), group, subscribe, max_deliveries: self.max_deliveries };
+        let member = Member {
+            shared: Arc::clone(&self.shared),
+            group,
+            subscribe,
+            max_deliveries: self.max_deliveries,
+        };
         tokio::spawn(member.run(token.clone()));
         Ok(Subscription::new(token))
     }
@@ -173,7 +192,10 @@ impl Member {
         handling.cancel();
         if member.subscribe.metadata.contains_key(EPHEMERAL) {
             let mut topics = member.shared.topics.lock().unwrap();
-            topics.get_mut(&member.subscribe.topic).unwrap().remove(&member.subscribe.group);
+            topics
+                .get_mut(&member.subscribe.topic)
+                .unwrap()
+                .remove(&member.subscribe.group);
         }
     }
 
@@ -182,7 +204,10 @@ impl Member {
             self.subscribe.handler.ready().await;
             let message = self.group.pop().await;
             self.shared.count(|counts| counts.taken += 1);
-            let in_hand = InHand { group: Arc::clone(&self.group), message: Some(message) };
+            let in_hand = InHand {
+                group: Arc::clone(&self.group),
+                message: Some(message),
+            };
             let (member, handling) = (Arc::clone(self), handling.clone());
             tokio::spawn(async move { handling.run_until_cancelled(member.handle(in_hand)).await });
             // Lets the handler take its place before it is asked whether there is another.
@@ -191,7 +216,11 @@ impl Member {
     }
 
     async fn handle(&self, mut in_hand: InHand) {
-        let outcome = self.subscribe.handler.handle(in_hand.message.clone().unwrap()).await;
+        let outcome = self
+            .subscribe
+            .handler
+            .handle(in_hand.message.clone().unwrap())
+            .await;
         let mut message = in_hand.message.take().unwrap();
         match outcome {
             Outcome::Ack => self.shared.count(|counts| counts.acked += 1),
@@ -201,7 +230,8 @@ impl Member {
                 self.shared.count(|counts| counts.retried += 1);
             }
             Outcome::Retry(_) | Outcome::Drop => {
-                self.shared.push(&self.subscribe.dead_letter_topic, message.data, message.metadata);
+                self.shared
+                    .push(&self.subscribe.dead_letter_topic, message.data, message.metadata);
                 self.shared.count(|counts| counts.dead += 1);
             }
         }

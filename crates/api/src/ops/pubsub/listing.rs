@@ -51,7 +51,10 @@ impl Subscriptions {
     /// Lists `listed` until the entry is dropped.
     pub(crate) fn enter(&self, listed: Listed) -> Entry {
         *self.counts().entry(listed.clone()).or_default() += 1;
-        Entry { subscriptions: self.clone(), listed }
+        Entry {
+            subscriptions: self.clone(),
+            listed,
+        }
     }
 
     fn counts(&self) -> std::sync::MutexGuard<'_, BTreeMap<Listed, usize>> {

@@ -43,7 +43,13 @@ impl Live {
         mode: Mode,
         listing: Subscriptions,
     ) -> Self {
-        Self { slot, wish, mode, listing, current: None }
+        Self {
+            slot,
+            wish,
+            mode,
+            listing,
+            current: None,
+        }
     }
 
     /// The wish.
@@ -55,13 +61,22 @@ impl Live {
     /// again; a subscription there is costs a comparison.
     pub(crate) async fn refresh(&mut self) -> Result<()> {
         let component = self.slot.get().inspect_err(|_| self.current = None)?;
-        if self.current.as_ref().is_some_and(|current| current.is_on(&component)) {
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.is_on(&component))
+        {
             return Ok(());
         }
         self.current = None;
         let subscription = timeout(ACCEPT, component.subscribe(self.wish.clone()))
             .await
-            .map_err(|_| Error::new(ErrorKind::Timeout, "the broker did not accept the subscription in time"))??;
+            .map_err(|_| {
+                Error::new(
+                    ErrorKind::Timeout,
+                    "the broker did not accept the subscription in time",
+                )
+            })??;
         self.current = Some(Current {
             component: Arc::downgrade(&component),
             _subscription: subscription,
@@ -71,7 +86,11 @@ impl Live {
     }
 
     fn listed(&self) -> Listed {
-        Listed { pubsub: self.slot.name.clone(), topic: self.wish.topic.clone(), mode: self.mode }
+        Listed {
+            pubsub: self.slot.name.clone(),
+            topic: self.wish.topic.clone(),
+            mode: self.mode,
+        }
     }
 }
 

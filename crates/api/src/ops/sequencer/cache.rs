@@ -46,11 +46,15 @@ impl SegmentCaches {
     }
 
     fn read(&self, store: &str, key: &str) -> RwLockReadGuard<'_, Shard> {
-        self.shard(store, key).read().unwrap_or_else(PoisonError::into_inner)
+        self.shard(store, key)
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, store: &str, key: &str) -> RwLockWriteGuard<'_, Shard> {
-        self.shard(store, key).write().unwrap_or_else(PoisonError::into_inner)
+        self.shard(store, key)
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -67,7 +71,10 @@ impl Shard {
             self.evict();
         }
         let segments = Arc::new(Segments::new(source));
-        self.stores.entry(store.to_owned()).or_default().insert(key.to_owned(), Arc::clone(&segments));
+        self.stores
+            .entry(store.to_owned())
+            .or_default()
+            .insert(key.to_owned(), Arc::clone(&segments));
         self.keys += 1;
         segments
     }

@@ -69,9 +69,15 @@ struct Ids {
 
 impl Ids {
     fn new(range: &RangeInclusive<i64>) -> Result<Self> {
-        let last = range.end().checked_sub(*range.start()).and_then(|last| u64::try_from(last).ok());
+        let last = range
+            .end()
+            .checked_sub(*range.start())
+            .and_then(|last| u64::try_from(last).ok());
         let last = last.ok_or_else(|| Error::internal("the sequencer answered an empty segment"))?;
-        Ok(Self { next: *range.start(), left: last + 1 })
+        Ok(Self {
+            next: *range.start(),
+            left: last + 1,
+        })
     }
 
     fn take(&mut self) -> Option<i64> {
@@ -105,7 +111,12 @@ enum Step {
 impl Segments {
     pub(super) fn new(source: Source) -> Self {
         let touched = AtomicBool::new(true);
-        Self { source, buffers: Mutex::default(), arrived: Notify::new(), touched }
+        Self {
+            source,
+            buffers: Mutex::default(),
+            arrived: Notify::new(),
+            touched,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Buffers> {
@@ -141,7 +152,9 @@ impl Segments {
                 Step::Id(id) => return Ok(id),
                 Step::Failed(error) => return Err(error),
                 Step::AwaitFirst => arrived.as_mut().await,
-                Step::AwaitSwap => timeout_at(deadline, arrived.as_mut()).await.map_err(|_| swap_error())?,
+                Step::AwaitSwap => timeout_at(deadline, arrived.as_mut())
+                    .await
+                    .map_err(|_| swap_error())?,
             }
             arrived.set(self.arrived.notified());
         }
@@ -158,8 +171,14 @@ impl Segments {
         if buffers.opened {
             return Step::AwaitSwap;
         }
-        if seen.replace(buffers.failures).is_some_and(|before| before < buffers.failures) {
-            let (kind, message) = buffers.failure.clone().unwrap_or((ErrorKind::Internal, String::new()));
+        if seen
+            .replace(buffers.failures)
+            .is_some_and(|before| before < buffers.failures)
+        {
+            let (kind, message) = buffers
+                .failure
+                .clone()
+                .unwrap_or((ErrorKind::Internal, String::new()));
             return Step::Failed(Error::new(kind, message));
         }
         if buffers.fetch.is_none() {
@@ -170,13 +189,19 @@ impl Segments {
 
     /// In a task of its own, so that a caller who goes away neither loses ids nor stops others.
     fn start_fetch(self: &Arc<Self>, buffers: &mut Buffers) {
-        let cancelled = self.source.shutdown.child_token();
+        // The first segment is waited for by calls, which may end while the process drains.
+        let ahead = buffers.opened;
+        let cancelled = if ahead {
+            self.source.shutdown.child_token()
+        } else {
+            CancellationToken::new()
+        };
         buffers.fetch = Some(cancelled.clone().drop_guard());
         let fetch = Fetch {
             segments: Arc::downgrade(self),
             slot: Arc::clone(&self.source.slot),
             key: self.source.key.clone(),
-            persistent: buffers.opened,
+            persistent: ahead,
         };
         self.source.tasks.spawn(async move {
             // `fetch` is dropped here, whatever ended it: a panic as well must not leave the key
@@ -264,7 +289,10 @@ impl Fetch {
 impl Drop for Fetch {
     fn drop(&mut self) {
         self.end(|segments| {
-            segments.fail(ErrorKind::Unavailable, "the fetch of a segment of ids was given up".to_owned());
+            segments.fail(
+                ErrorKind::Unavailable,
+                "the fetch of a segment of ids was given up".to_owned(),
+            );
         });
     }
 }

@@ -44,7 +44,9 @@ impl Component for Counter {}
 #[async_trait]
 impl Sequencer for Counter {
     fn features(&self) -> Features {
-        Features { segments: !self.without_segments }
+        Features {
+            segments: !self.without_segments,
+        }
     }
 
     async fn next_id(&self, _: &PrefixedKey, _: &Metadata) -> Result<i64> {
@@ -78,7 +80,9 @@ fn runtime(stores: &[(&str, &Arc<Counter>)]) -> Arc<Runtime> {
     let mut components = Components::default();
     for (name, counter) in stores {
         let counter = Arc::clone(counter) as Arc<dyn Sequencer>;
-        components.sequencer.insert(fake::slot(name, Scope::Sequencer, counter));
+        components
+            .sequencer
+            .insert(fake::slot(name, Scope::Sequencer, counter));
     }
     fake::runtime_of(components)
 }
@@ -101,10 +105,18 @@ async fn checks_in_the_order_of_upstream() {
         (&none, "a", "", None, "Sequencer store is not configured"),
         (&some, "nope", "", None, "Key is empty in sequencer store nope"),
         (&some, "nope", "a||b", None, "options.Increment is illegal"),
-        (&some, "nope", "a||b", weak, "input key/keyPrefix 'a||b' can't contain '||'"),
+        (
+            &some,
+            "nope",
+            "a||b",
+            weak,
+            "input key/keyPrefix 'a||b' can't contain '||'",
+        ),
         (&some, "nope", "k", weak, "Sequencer store nope not found"),
     ] {
-        let error = next_id(runtime, store, key, increment, &Metadata::new()).await.unwrap_err();
+        let error = next_id(runtime, store, key, increment, &Metadata::new())
+            .await
+            .unwrap_err();
         assert_eq!(error.message(), expected);
     }
 }
@@ -150,7 +162,10 @@ async fn two_stores_and_two_keys_never_share_ids() {
 
 #[tokio::test]
 async fn weak_is_strong_where_there_are_no_segments() {
-    let counter = Arc::new(Counter { without_segments: true, ..Counter::default() });
+    let counter = Arc::new(Counter {
+        without_segments: true,
+        ..Counter::default()
+    });
     let runtime = runtime(&[("demo", &counter)]);
     assert_eq!(weak(&runtime, "demo", "k").await.unwrap(), 1);
     assert_eq!(counter.strong.load(Ordering::Relaxed), 1);
@@ -159,7 +174,11 @@ async fn weak_is_strong_where_there_are_no_segments() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_first_fetch_is_answered_and_not_remembered() {
     let counter = Arc::new(Counter::default());
-    counter.fetches.lock().unwrap().push(Fetch::Failed { after: 5_000 });
+    counter
+        .fetches
+        .lock()
+        .unwrap()
+        .push(Fetch::Failed { after: 5_000 });
     let runtime = runtime(&[("demo", &counter)]);
     let callers = futures::future::join_all((0..50).map(|_| weak(&runtime, "demo", "k"))).await;
     for outcome in callers {
@@ -182,22 +201,35 @@ async fn a_caller_who_leaves_neither_loses_the_segment_nor_stops_others() {
 
 #[tokio::test(start_paused = true)]
 async fn an_exhausted_key_waits_two_seconds_and_recovers() {
-    let counter = Arc::new(Counter { size: Some(10), ..Counter::default() });
+    let counter = Arc::new(Counter {
+        size: Some(10),
+        ..Counter::default()
+    });
     let runtime = runtime(&[("demo", &counter)]);
-    counter.fetches.lock().unwrap().extend([Fetch::Done { after: 5_000 }, Fetch::Done { after: 0 }]);
+    counter
+        .fetches
+        .lock()
+        .unwrap()
+        .extend([Fetch::Done { after: 5_000 }, Fetch::Done { after: 0 }]);
     for expected in 1..=10 {
         assert_eq!(weak(&runtime, "demo", "k").await.unwrap(), expected);
     }
     let before = Instant::now();
     let error = weak(&runtime, "demo", "k").await.unwrap_err();
-    assert_eq!((error.message(), before.elapsed()), ("[DoubleBuffer] swap error", Duration::from_secs(2)));
+    assert_eq!(
+        (error.message(), before.elapsed()),
+        ("[DoubleBuffer] swap error", Duration::from_secs(2))
+    );
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(weak(&runtime, "demo", "k").await.unwrap(), 11);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_fetch_ahead_is_tried_five_times_at_once_and_then_every_two_seconds() {
-    let counter = Arc::new(Counter { size: Some(10), ..Counter::default() });
+    let counter = Arc::new(Counter {
+        size: Some(10),
+        ..Counter::default()
+    });
     let runtime = runtime(&[("demo", &counter)]);
     let mut fetches = vec![Fetch::Failed { after: 0 }; 7];
     fetches.push(Fetch::Done { after: 0 });
@@ -213,8 +245,15 @@ async fn a_fetch_ahead_is_tried_five_times_at_once_and_then_every_two_seconds() 
 
 #[tokio::test(start_paused = true)]
 async fn a_hanging_fetch_ends_with_the_runtime() {
-    let counter = Arc::new(Counter { size: Some(10), ..Counter::default() });
-    counter.fetches.lock().unwrap().extend([Fetch::Never, Fetch::Done { after: 0 }]);
+    let counter = Arc::new(Counter {
+        size: Some(10),
+        ..Counter::default()
+    });
+    counter
+        .fetches
+        .lock()
+        .unwrap()
+        .extend([Fetch::Never, Fetch::Done { after: 0 }]);
     let runtime = runtime(&[("demo", &counter)]);
     weak(&runtime, "demo", "k").await.unwrap();
     runtime.tasks.close();

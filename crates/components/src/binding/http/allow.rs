@@ -37,6 +37,10 @@ impl Allow {
                 allow.addresses.push(address.to_canonical());
             } else if entry.contains('/') {
                 allow.networks.push(entry.parse()?);
+            } else if entry.contains(':') {
+                return Err(Error::invalid(format!(
+                    "allow: {entry:?} is not a host name; ports are not part of it"
+                )));
             } else {
                 allow.hosts.push(entry.trim_end_matches('.').to_owned());
             }
@@ -166,7 +170,9 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_network_is_refused() {
-        assert!(Allow::parse(&["10.0.0.0/99".to_owned()]).is_err());
+    fn entries_that_are_no_host_or_network_are_refused() {
+        for entry in ["10.0.0.0/99", "http://example.com", "example.com:80"] {
+            assert!(Allow::parse(&[entry.to_owned()]).is_err(), "{entry}");
+        }
     }
 }

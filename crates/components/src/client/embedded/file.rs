@@ -107,7 +107,8 @@ fn create(path: &Path, shared: &Arc<Shared>) -> Result<()> {
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    path.parent()
+        .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 fn write_format(db: &Database) -> Result<(), redb::Error> {
@@ -159,7 +160,10 @@ fn check_format(path: &Path, db: &Database) -> Result<()> {
     };
     Err(Error::new(
         ErrorKind::FailedPrecondition,
-        format!("embedded store {}: {refusal}; it is left as it is", path.display()),
+        format!(
+            "embedded store {}: {refusal}; it is left as it is",
+            path.display()
+        ),
     ))
 }
 

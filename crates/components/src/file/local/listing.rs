@@ -12,7 +12,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{failure::Failure, reach::Reach};
+use super::{failure::Failure, reach::Reach, upload::PART};
 
 /// A page of directory `request.directory`.
 pub(super) fn list(reach: &Reach, request: &List) -> Result<Page> {
@@ -58,7 +58,7 @@ fn names(directory: impl rustix::fd::AsFd) -> rustix::io::Result<Vec<CString>> {
     for entry in Dir::read_from(&directory)? {
         let entry = entry?;
         let name = entry.file_name();
-        if name != c"." && name != c".." {
+        if name != c"." && name != c".." && !name.to_bytes().ends_with(PART.as_bytes()) {
             names.push(name.to_owned());
         }
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, openat, openat2, unlinkat},
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, unlinkat},
     io::Errno,
 };
 
@@ -61,14 +61,6 @@ impl Reach {
         Ok(Self::Below(Root { path, resolve }))
     }
 
-    /// Makes the root if it is not there.
-    pub(super) fn prepare(&self) -> Result<(), Failure> {
-        match self {
-            Self::Below(root) if !root.path.is_dir() => Ok(fs::create_dir_all(&root.path)?),
-            _ => Ok(()),
-        }
-    }
-
     /// Opens the file `name`.
     pub(super) fn open(&self, name: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd, Failure> {
         let flags = flags | OFlags::CLOEXEC;
@@ -92,11 +84,9 @@ impl Reach {
         match self {
             Self::Anywhere => unlink(CWD, Path::new(name)),
             Self::Below(root) => {
-                let path = root.inside(name)?;
-                let last = path.file_name().ok_or(Failure::Outside)?;
-                let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-                let parent = root.open(parent.unwrap_or(Path::new(".")), DIRECTORY, Mode::empty())?;
-                unlink(parent.as_fd(), Path::new(last))
+                let inside = root.inside(name)?;
+                let last = inside.file_name().ok_or(Failure::Outside)?;
+                unlink(root.parent(&inside, false)?.as_fd(), Path::new(last))
             }
         }
     }
@@ -104,7 +94,7 @@ impl Reach {
 
 impl Root {
     /// The path of `name` from the root, free of `..`.
-    fn inside(&self, name: &str) -> Result<PathBuf, Failure> {
+    pub(super) fn inside(&self, name: &str) -> Result<PathBuf, Failure> {
         if name.is_empty() {
             return Err(Failure::Os(Errno::NOENT));
         }
@@ -136,6 +126,27 @@ impl Root {
         let real = fs::canonicalize(&self.path).map_err(|_| Failure::Outside)?;
         let inside = name.strip_prefix(real).map_err(|_| Failure::Outside)?;
         Ok(inside.to_owned())
+    }
+
+    /// Opens the directory that `inside` lies in; `make` makes it where it is missing.
+    pub(super) fn parent(&self, inside: &Path, make: bool) -> Result<OwnedFd, Failure> {
+        let parent = inside.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let Some(parent) = parent else {
+            if make && !self.path.is_dir() {
+                fs::create_dir_all(&self.path)?;
+            }
+            return self.open(Path::new("."), DIRECTORY, Mode::empty());
+        };
+        match self.open(parent, DIRECTORY, Mode::empty()) {
+            Err(Failure::Os(Errno::NOENT)) if make => {}
+            opened => return opened,
+        }
+        let above = self.parent(parent, true)?;
+        let last = parent.file_name().ok_or(Failure::Outside)?;
+        match mkdirat(&above, last, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => self.open(parent, DIRECTORY, Mode::empty()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     fn open(&self, inside: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Failure> {

@@ -12,7 +12,7 @@ use layotto_core::{Metadata, Result};
 use redb::{ReadableTable, WriteTransaction};
 
 use crate::{
-    client::embedded::{self, Effect, Failure, GROUP, MESSAGE, MESSAGE_USERS, QUEUE_ENTRY, Store},
+    client::embedded::{self, Attempt, Effect, Failure, GROUP, MESSAGE, MESSAGE_USERS, QUEUE_ENTRY, Store},
     clock::Millis,
     pubsub::{
         broker::{Journal, Stored, Times},
@@ -22,6 +22,9 @@ use crate::{
 
 /// The group that holds what is published before there is a real one.
 const UNCLAIMED: &str = "";
+
+/// A message in a queue: due, failed attempts, end.
+type Row = (Millis, u32, Millis);
 
 /// The messages of a store.
 pub(super) struct Log {
@@ -38,28 +41,52 @@ struct Appended {
 
 impl Log {
     /// Finds what earlier processes left.
-    pub(super) fn open(store: Arc<Store>) -> Result<Self> {
-        let topics = Arc::new(Topics::default());
-        store.read(|tx| {
-            for row in tx.open_table(GROUP)?.iter()? {
-                let (key, _) = row?;
-                topics.queue(&place(key.value()));
-            }
-            for row in tx.open_table(QUEUE_ENTRY)?.iter()? {
-                let (key, row) = row?;
-                let ((topic, group, id), (due, attempts, end)) = (key.value(), row.value());
-                let entry = Entry { id, attempts, end, body: () };
-                topics.queue(&place((topic, group))).put(due, entry);
-            }
-            Ok(())
-        })?;
-        Ok(Self { store, topics })
+    pub(super) async fn open(store: Arc<Store>) -> Result<Self> {
+        let topics = store.write(recover).await?;
+        Ok(Self {
+            store,
+            topics: Arc::new(topics),
+        })
     }
 
     /// Fails when the store can no longer be used.
     pub(super) fn check(&self) -> Result<()> {
         self.store.check()
     }
+}
+
+fn recover(tx: &WriteTransaction) -> Attempt<Topics<()>> {
+    let (topics, known) = (Topics::default(), tx.open_table(GROUP)?);
+    for row in known.iter()? {
+        topics.queue(&place(row?.0.value()));
+    }
+    let mut orphans = Vec::new();
+    for row in tx.open_table(QUEUE_ENTRY)?.iter()? {
+        let (key, row) = row?;
+        let ((topic, group, id), (due, attempts, end)) = (key.value(), row.value());
+        let place = place((topic, group));
+        if group != UNCLAIMED && known.get((topic, group))?.is_none() {
+            orphans.push((place, id));
+            continue;
+        }
+        let entry = Entry {
+            id,
+            attempts,
+            end,
+            body: (),
+        };
+        topics.queue(&place).put(due, entry);
+    }
+    // Groups of one subscription that a crash kept from being left.
+    for (place, id) in &orphans {
+        remove(tx, &place.topic, &place.group, *id)?;
+    }
+    let effect = if orphans.is_empty() {
+        Effect::None
+    } else {
+        Effect::Lazy
+    };
+    Ok((topics, effect))
 }
 
 fn place((topic, group): (&str, &str)) -> Place {
@@ -77,7 +104,7 @@ fn append(
     (limit, now): (usize, Millis),
 ) -> Result<Appended, Failure> {
     let mut groups = topics.groups(&message.topic);
-    if groups.is_empty() {
+    if groups.iter().all(|(_, queue)| queue.is_ephemeral()) {
         let unclaimed = topics.queue(&place((&message.topic, UNCLAIMED)));
         groups.push((UNCLAIMED.to_owned(), unclaimed));
     }
@@ -85,8 +112,7 @@ fn append(
         remove(tx, &message.topic, group, entry.id).map(drop)
     })?;
     let id = embedded::count(tx, "message")?;
-    let metadata =
-        serde_json::to_vec(&message.metadata).expect("invariant: a map of texts has a JSON form");
+    let metadata = serde_json::to_vec(&message.metadata).expect("invariant: a map of texts has a JSON form");
     let row = (message.topic.as_str(), &metadata[..], &message.data[..]);
     tx.open_table(MESSAGE)?.insert(id, row)?;
     let users = u32::try_from(groups.len()).unwrap_or(u32::MAX);
@@ -104,7 +130,7 @@ fn append(
     };
     Ok(Appended {
         room,
-        due: times.due,
+        due: times.due.max(now),
         entry,
     })
 }
@@ -126,15 +152,23 @@ fn remove(tx: &WriteTransaction, topic: &str, group: &str, id: u64) -> Result<bo
     Ok(true)
 }
 
-fn claim(tx: &WriteTransaction, place: &Place) -> Result<(), Failure> {
-    let mut entries = tx.open_table(QUEUE_ENTRY)?;
-    let (topic, group) = (place.topic.as_str(), place.group.as_str());
+/// The messages of a group as the table has them.
+fn waiting(tx: &WriteTransaction, topic: &str, group: &str) -> Result<Vec<(u64, Row)>, Failure> {
+    let entries = tx.open_table(QUEUE_ENTRY)?;
     let mut waiting = Vec::new();
-    for row in entries.range((topic, UNCLAIMED, 0)..=(topic, UNCLAIMED, u64::MAX))? {
+    for row in entries.range((topic, group, 0)..=(topic, group, u64::MAX))? {
         let (key, row) = row?;
         waiting.push((key.value().2, row.value()));
     }
-    for (id, row) in waiting {
+    Ok(waiting)
+}
+
+/// Gives what nobody claimed to the group of `place`.
+fn claim(tx: &WriteTransaction, place: &Place) -> Result<(), Failure> {
+    let (topic, group) = (place.topic.as_str(), place.group.as_str());
+    let unclaimed = waiting(tx, topic, UNCLAIMED)?;
+    let mut entries = tx.open_table(QUEUE_ENTRY)?;
+    for (id, row) in unclaimed {
         entries.remove((topic, UNCLAIMED, id))?;
         entries.insert((topic, group, id), row)?;
     }
@@ -179,19 +213,38 @@ impl Journal for Log {
             .await
     }
 
-    async fn group(&self, place: &Place) -> Result<Arc<Queue<()>>> {
+    async fn group(&self, place: &Place, ephemeral: bool) -> Result<Arc<Queue<()>>> {
         let (topics, place) = (Arc::clone(&self.topics), place.clone());
         let operation = move |tx: &WriteTransaction| {
+            if ephemeral {
+                return Ok((topics.ephemeral_queue(&place), Effect::None));
+            }
             let key = (place.topic.as_str(), place.group.as_str());
             if tx.open_table(GROUP)?.get(key)?.is_some() {
                 return Ok((topics.queue(&place), Effect::None));
             }
             tx.open_table(GROUP)?.insert(key, ())?;
-            if topics.groups(&place.topic).iter().any(|(group, _)| group == UNCLAIMED) {
+            if topics
+                .groups(&place.topic)
+                .iter()
+                .any(|(group, _)| group == UNCLAIMED)
+            {
                 claim(tx, &place)?;
                 topics.rename(&place.topic, UNCLAIMED, &place.group);
             }
             Ok((topics.queue(&place), Effect::Durable))
+        };
+        self.store.write(operation).await
+    }
+
+    async fn leave(&self, place: &Place) -> Result<()> {
+        let (topics, place) = (Arc::clone(&self.topics), place.clone());
+        let operation = move |tx: &WriteTransaction| {
+            topics.remove(&place);
+            for (id, _) in waiting(tx, &place.topic, &place.group)? {
+                remove(tx, &place.topic, &place.group, id)?;
+            }
+            Ok(((), Effect::Lazy))
         };
         self.store.write(operation).await
     }

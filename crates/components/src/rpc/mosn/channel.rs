@@ -1,6 +1,6 @@
 //! The channel `http`: HTTP/1.1 to one address.
 
-use std::error::Error as _;
+use std::{error::Error as _, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -20,6 +20,9 @@ use crate::os_text::os_text;
 /// The largest response body.
 const LARGEST: usize = 64 << 20;
 
+/// The longest time for a call; beyond it the clock cannot count.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// The channel `http`.
 #[derive(Debug)]
 pub(super) struct HttpChannel {
@@ -36,7 +39,7 @@ impl HttpChannel {
 
     /// Makes one call within the request's time.
     pub(super) async fn call(&self, request: Request) -> Result<Response> {
-        let deadline = Instant::now() + request.timeout;
+        let deadline = Instant::now() + request.timeout.min(LONGEST);
         let message = message::encode(&request)?;
         let late = |text: &'static str| move |_| Error::new(ErrorKind::Timeout, text);
         let _place = timeout_at(deadline, self.pool.place())

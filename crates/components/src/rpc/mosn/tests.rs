@@ -1,4 +1,10 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use layotto_core::Settings;
@@ -294,6 +300,39 @@ async fn a_connection_that_the_service_closed_is_replaced() {
         invoker.invoke(request("/x")).await.unwrap();
     }
     assert_eq!(service.connections(), 20);
+}
+
+#[tokio::test]
+async fn a_call_lost_on_a_used_connection_is_repeated_only_when_that_is_safe() {
+    for (verb, outcome) in [("GET", None), ("POST", Some("EOF"))] {
+        let count = AtomicUsize::new(0);
+        let service = RawHttp::start(move |request| match count.fetch_add(1, Ordering::SeqCst) {
+            1 => Answer::SendAndClose(Vec::new()),
+            _ => ok(request),
+        })
+        .await;
+        let invoker = invoker(&service, 1).await;
+        let call = Request {
+            verb: verb.into(),
+            ..request("/x")
+        };
+        invoker.invoke(call.clone()).await.unwrap();
+        let second = invoker.invoke(call).await;
+        assert_eq!(
+            second.err().map(|error| error.message().to_owned()).as_deref(),
+            outcome
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_time_without_end_is_no_error() {
+    let service = RawHttp::start(ok).await;
+    let call = Request {
+        timeout: Duration::MAX,
+        ..request("/x")
+    };
+    invoker(&service, 1).await.invoke(call).await.unwrap();
 }
 
 #[tokio::test]

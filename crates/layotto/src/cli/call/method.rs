@@ -12,9 +12,8 @@ const PREFERRED: &str = "spec.proto.runtime.v1.Runtime";
 pub(super) fn find(pool: &DescriptorPool, name: &str) -> Result<MethodDescriptor, String> {
     let wanted = name.trim_start_matches('/').replace('/', ".");
     let suffix = format!(".{wanted}");
-    let fits = |method: &MethodDescriptor| {
-        method.full_name() == wanted || method.full_name().ends_with(&suffix)
-    };
+    let fits =
+        |method: &MethodDescriptor| method.full_name() == wanted || method.full_name().ends_with(&suffix);
     let found: Vec<_> = methods(pool).filter(fits).collect();
     let method = match found.as_slice() {
         [] => return Err(unknown(pool, name)),
@@ -35,8 +34,8 @@ pub(super) fn find(pool: &DescriptorPool, name: &str) -> Result<MethodDescriptor
 
 fn unknown(pool: &DescriptorPool, name: &str) -> String {
     let last = name.rsplit(['/', '.']).next().unwrap_or(name);
-    let same = methods(pool).find(|method| method.name().eq_ignore_ascii_case(last));
-    match same {
+    let same = methods(pool).filter(|method| method.name().eq_ignore_ascii_case(last));
+    match same.max_by_key(|method| method.parent_service().full_name() == PREFERRED) {
         Some(method) => format!("no method is called {name:?}; did you mean {}?", written(&method)),
         None => format!("no method is called {name:?}; --list shows them all"),
     }
@@ -68,7 +67,8 @@ fn streams(method: &MethodDescriptor) -> &'static str {
 }
 
 fn methods(pool: &DescriptorPool) -> impl Iterator<Item = MethodDescriptor> + '_ {
-    pool.services().flat_map(|service| service.methods().collect::<Vec<_>>())
+    pool.services()
+        .flat_map(|service| service.methods().collect::<Vec<_>>())
 }
 
 fn written(method: &MethodDescriptor) -> String {
@@ -77,5 +77,7 @@ fn written(method: &MethodDescriptor) -> String {
 
 /// The path of the method on the wire.
 pub(super) fn path(method: &MethodDescriptor) -> anyhow::Result<PathAndQuery> {
-    format!("/{}", written(method)).parse().context("path of the method")
+    format!("/{}", written(method))
+        .parse()
+        .context("path of the method")
 }

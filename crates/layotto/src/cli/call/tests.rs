@@ -15,7 +15,11 @@ fn finds_methods_by_short_and_full_names() {
         "/spec.proto.runtime.v1.Runtime/SayHello",
     ] {
         let method = method::find(&pool, name).unwrap();
-        assert_eq!(method.full_name(), "spec.proto.runtime.v1.Runtime.SayHello", "{name}");
+        assert_eq!(
+            method.full_name(),
+            "spec.proto.runtime.v1.Runtime.SayHello",
+            "{name}"
+        );
     }
 }
 
@@ -54,16 +58,28 @@ fn names_the_fields_of_a_wrong_request() {
     let failure = message(&method, r#"{"nome": 1}"#).unwrap_err();
     assert_eq!(failure.code, 2);
     assert!(failure.message.contains("nome"), "{}", failure.message);
-    assert!(failure.message.contains("its fields: service_name, name"), "{}", failure.message);
+    assert!(
+        failure.message.contains("its fields: service_name, name"),
+        "{}",
+        failure.message
+    );
     assert_eq!(message(&method, "{} {}").unwrap_err().code, 2);
 }
 
 #[test]
 fn reads_metadata() {
-    let headers = ["Tenant: a".to_owned(), "x-bin: aGk=".to_owned(), "x-bin:aGk".to_owned()];
+    let headers = [
+        "Tenant: a".to_owned(),
+        "x-bin: aGk=".to_owned(),
+        "x-bin:aGk".to_owned(),
+    ];
     let metadata = metadata(&headers).unwrap();
     assert_eq!(metadata.get("tenant").unwrap(), "a");
-    let values: Vec<_> = metadata.get_all_bin("x-bin").iter().map(|v| v.to_bytes().unwrap()).collect();
+    let values: Vec<_> = metadata
+        .get_all_bin("x-bin")
+        .iter()
+        .map(|v| v.to_bytes().unwrap())
+        .collect();
     assert_eq!(values, ["hi", "hi"]);
     assert_eq!(
         super::metadata(&["tenant".to_owned()]).unwrap_err(),
@@ -73,6 +89,9 @@ fn reads_metadata() {
 
 #[test]
 fn prints_a_status_by_the_name_of_its_code() {
-    assert_eq!(failed(&Status::not_found("no such key")).message, "NOT_FOUND: no such key");
+    assert_eq!(
+        failed(&Status::not_found("no such key")).message,
+        "NOT_FOUND: no such key"
+    );
     assert_eq!(failed(&Status::unknown("")).message, "UNKNOWN");
 }

@@ -5,7 +5,10 @@ use futures::future::join_all;
 use super::*;
 
 pub(super) async fn defaults_are_named(store: Store) -> Verified {
-    ensure!(!store.default_group().trim().is_empty(), "the default group is blank");
+    ensure!(
+        !store.default_group().trim().is_empty(),
+        "the default group is blank"
+    );
     Ok(())
 }
 
@@ -21,19 +24,52 @@ pub(super) async fn set_then_get(store: Store) -> Verified {
 
 pub(super) async fn missing_keys_are_left_out(store: Store) -> Verified {
     store.put(vec![store.item("k", "v")]).await?;
-    equal("items", &store.contents(&store.select(&["missing", "k"])).await?, &map([("k", "v")]))?;
-    equal("items", &store.contents(&store.select(&["missing"])).await?, &map([]))
+    equal(
+        "items",
+        &store.contents(&store.select(&["missing", "k"])).await?,
+        &map([("k", "v")]),
+    )?;
+    equal(
+        "items",
+        &store.contents(&store.select(&["missing"])).await?,
+        &map([]),
+    )
 }
 
 pub(super) async fn several_keys_at_once(store: Store) -> Verified {
-    store.put(vec![store.item("a", "1"), store.item("b", "2"), store.item("c", "3")]).await?;
-    equal("items", &store.contents(&store.select(&["c", "a"])).await?, &map([("a", "1"), ("c", "3")]))
+    store
+        .put(vec![
+            store.item("a", "1"),
+            store.item("b", "2"),
+            store.item("c", "3"),
+        ])
+        .await?;
+    equal(
+        "items",
+        &store.contents(&store.select(&["c", "a"])).await?,
+        &map([("a", "1"), ("c", "3")]),
+    )
+}
+
+pub(super) async fn no_keys_means_all_or_none(store: Store) -> Verified {
+    let own = store.fresh([]).await?;
+    own.put(vec![own.item("a", "1"), own.item("b", "2")]).await?;
+    let found = own.contents(&own.select(&[])).await?;
+    ensure!(
+        found.is_empty() || found == map([("a", "1"), ("b", "2")]),
+        "get without keys gave {found:?}"
+    );
+    Ok(())
 }
 
 pub(super) async fn overwrite_replaces(store: Store) -> Verified {
     for content in ["one", "two", "", "three"] {
         store.put(vec![store.item("k", content)]).await?;
-        equal("items", &store.contents(&store.select(&["k"])).await?, &map([("k", content)]))?;
+        equal(
+            "items",
+            &store.contents(&store.select(&["k"])).await?,
+            &map([("k", content)]),
+        )?;
     }
     Ok(())
 }
@@ -44,11 +80,20 @@ pub(super) async fn odd_keys_are_kept_apart(store: Store) -> Verified {
         store.put(vec![store.item(key, key)]).await?;
     }
     let wanted = keys.map(|key| (key, key));
-    equal("items", &store.contents(&store.select(&keys)).await?, &map(wanted))
+    equal(
+        "items",
+        &store.contents(&store.select(&keys)).await?,
+        &map(wanted),
+    )
 }
 
 pub(super) async fn groups_and_labels_are_kept_apart(store: Store) -> Verified {
-    let places = [("g1", "l1"), ("g1", "l2"), ("g2", "l1"), (store.default_group(), store.default_label())];
+    let places = [
+        ("g1", "l1"),
+        ("g1", "l2"),
+        ("g2", "l1"),
+        (store.default_group(), store.default_label()),
+    ];
     let content = |(group, label): (&str, &str)| format!("{group} {label}");
     for place in places {
         let item = Item {
@@ -65,13 +110,25 @@ pub(super) async fn groups_and_labels_are_kept_apart(store: Store) -> Verified {
     };
     for place in places {
         let found = store.contents(&select(place)).await?;
-        equal(&format!("items of {place:?}"), &found, &map([("k", &content(place))]))?;
+        equal(
+            &format!("items of {place:?}"),
+            &found,
+            &map([("k", &content(place))]),
+        )?;
     }
     store.delete(&select(places[0])).await.or_say("delete")?;
-    equal("items after a delete", &store.contents(&select(places[0])).await?, &map([]))?;
+    equal(
+        "items after a delete",
+        &store.contents(&select(places[0])).await?,
+        &map([]),
+    )?;
     for place in places.into_iter().skip(1) {
         let found = store.contents(&select(place)).await?;
-        equal(&format!("items of {place:?} after a delete"), &found, &map([("k", &content(place))]))?;
+        equal(
+            &format!("items of {place:?} after a delete"),
+            &found,
+            &map([("k", &content(place))]),
+        )?;
     }
     Ok(())
 }
@@ -104,20 +161,46 @@ pub(super) async fn tags_are_replaced(store: Store) -> Verified {
 }
 
 pub(super) async fn large_and_odd_contents_come_back(store: Store) -> Verified {
-    for content in ["a\nb\r\n\tc \u{0}", "✓ é 名", r#"{"a": 1.50}"#, &"x".repeat(200_000)] {
+    for content in [
+        "a\nb\r\n\tc \u{0}",
+        "✓ é 名",
+        r#"{"a": 1.50}"#,
+        &"x".repeat(200_000),
+    ] {
         store.put(vec![store.item("k", content)]).await?;
-        equal("items", &store.contents(&store.select(&["k"])).await?, &map([("k", content)]))?;
+        equal(
+            "items",
+            &store.contents(&store.select(&["k"])).await?,
+            &map([("k", content)]),
+        )?;
     }
     Ok(())
 }
 
 pub(super) async fn delete_removes_the_key_alone(store: Store) -> Verified {
-    store.put(vec![store.item("foo", "1"), store.item("foobar", "2"), store.item("b", "3")]).await?;
+    store
+        .put(vec![
+            store.item("foo", "1"),
+            store.item("foobar", "2"),
+            store.item("b", "3"),
+        ])
+        .await?;
     store.delete(&store.select(&["foo"])).await.or_say("delete")?;
     let left = map([("foobar", "2"), ("b", "3")]);
-    equal("items", &store.contents(&store.select(&["foo", "foobar", "b"])).await?, &left)?;
-    store.delete(&store.select(&["foobar", "b"])).await.or_say("delete of two")?;
-    equal("items", &store.contents(&store.select(&["foo", "foobar", "b"])).await?, &map([]))
+    equal(
+        "items",
+        &store.contents(&store.select(&["foo", "foobar", "b"])).await?,
+        &left,
+    )?;
+    store
+        .delete(&store.select(&["foobar", "b"]))
+        .await
+        .or_say("delete of two")?;
+    equal(
+        "items",
+        &store.contents(&store.select(&["foo", "foobar", "b"])).await?,
+        &map([]),
+    )
 }
 
 pub(super) async fn delete_of_a_missing_key_is_no_error(store: Store) -> Verified {
@@ -148,7 +231,14 @@ pub(super) async fn survives_a_restart(store: Store) -> Verified {
     own.delete(&own.select(&["gone"])).await.or_say("delete")?;
     let selector = own.select(&["kept", "gone"]);
     let before = own.get(&selector).await.or_say("get")?;
-    ensure!(before.len() == 1, "one of two items was deleted, found {before:?}");
+    ensure!(
+        before.len() == 1,
+        "one of two items was deleted, found {before:?}"
+    );
     let own = own.reopen().await?;
-    equal("items after a restart", &own.get(&selector).await.or_say("get")?, &before)
+    equal(
+        "items after a restart",
+        &own.get(&selector).await.or_say("get")?,
+        &before,
+    )
 }

@@ -19,8 +19,14 @@ pub(super) async fn changes_keep_their_order(store: Store) -> Verified {
         store.put(vec![store.item("k", &number.to_string())]).await?;
     }
     let seen = watch.until("k", "99").await?;
-    let numbers: Vec<u32> = seen.iter().filter_map(|(_, content)| content.parse().ok()).collect();
-    ensure!(numbers.is_sorted_by(|a, b| a < b), "changes came in the order {numbers:?}");
+    let numbers: Vec<u32> = seen
+        .iter()
+        .filter_map(|(_, content)| content.parse().ok())
+        .collect();
+    ensure!(
+        numbers.is_sorted_by(|a, b| a < b),
+        "changes came in the order {numbers:?}"
+    );
     equal("the last change", &numbers.last(), &Some(&99))
 }
 
@@ -31,8 +37,15 @@ pub(super) async fn gets_selected_items_alone(store: Store) -> Verified {
         label: label.to_owned(),
         ..store.item("a", "elsewhere")
     };
-    store.put(vec![store.item("other", "x"), store.item("ab", "x")]).await?;
-    store.put(vec![elsewhere("g2", store.default_label()), elsewhere(store.default_group(), "l2")]).await?;
+    store
+        .put(vec![store.item("other", "x"), store.item("ab", "x")])
+        .await?;
+    store
+        .put(vec![
+            elsewhere("g2", store.default_label()),
+            elsewhere(store.default_group(), "l2"),
+        ])
+        .await?;
     store.put(vec![store.item("a", "1")]).await?;
     store.put(vec![store.item("b", "2")]).await?;
     let seen = watch.until("b", "2").await?;
@@ -58,10 +71,22 @@ pub(super) async fn a_new_key_is_a_change(store: Store) -> Verified {
 
 pub(super) async fn a_set_of_several_items_shows_all(store: Store) -> Verified {
     let mut watch = store.watch(&["a", "b", "c"]).await?;
-    store.put(vec![store.item("a", "1"), store.item("b", "2"), store.item("c", "3")]).await?;
+    store
+        .put(vec![
+            store.item("a", "1"),
+            store.item("b", "2"),
+            store.item("c", "3"),
+        ])
+        .await?;
     let mut seen = HashMap::new();
     while seen.len() < 3 {
-        seen.extend(watch.batch().await?.into_iter().map(|item| (item.key, item.content)));
+        seen.extend(
+            watch
+                .batch()
+                .await?
+                .into_iter()
+                .map(|item| (item.key, item.content)),
+        );
     }
     equal("changes", &seen, &map([("a", "1"), ("b", "2"), ("c", "3")]))
 }
@@ -110,7 +135,12 @@ pub(super) async fn a_slow_subscriber_blocks_nobody(store: Store) -> Verified {
         }
         own.put(vec![own.item("k", "last")]).await
     });
-    within(2 * DEADLINE, "300 sets beside a slow subscriber", quick.until("k", "last")).await??;
+    within(
+        2 * DEADLINE,
+        "300 sets beside a slow subscriber",
+        quick.until("k", "last"),
+    )
+    .await??;
     setting.await.map_err(|error| error.to_string())??;
     slow.until("k", "last").await.map(drop)
 }
@@ -127,7 +157,10 @@ pub(super) async fn a_slow_subscriber_misses_no_key(store: Store) -> Verified {
     }
     let mut latest = HashMap::new();
     while latest.values().filter(|content| *content == "last").count() < keys.len() {
-        let batch = slow.batch().await.map_err(|wrong| format!("{wrong}; so far {latest:?}"))?;
+        let batch = slow
+            .batch()
+            .await
+            .map_err(|wrong| format!("{wrong}; so far {latest:?}"))?;
         latest.extend(batch.into_iter().map(|item| (item.key, item.content)));
     }
     Ok(())

@@ -5,7 +5,10 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use futures::future::{join_all, try_join_all};
+use futures::{
+    FutureExt,
+    future::{join_all, try_join_all},
+};
 
 use super::*;
 use crate::conformance::DEADLINE;
@@ -45,8 +48,12 @@ pub(super) async fn resources_are_independent(locks: Locks) -> Verified {
 pub(super) async fn owners_are_compared_exactly(locks: Locks) -> Verified {
     locks.take(&locks.owned("r", "owner"), LONG).await?;
     for other in ["Owner", "owner ", "owne", "owner2", "own*"] {
-        locks.unlocks(&locks.owned("r", other), Status::BelongsToOthers).await?;
-        locks.keeps(&locks.owned("r", other), LONG, Status::BelongsToOthers).await?;
+        locks
+            .unlocks(&locks.owned("r", other), Status::BelongsToOthers)
+            .await?;
+        locks
+            .keeps(&locks.owned("r", other), LONG, Status::BelongsToOthers)
+            .await?;
     }
     locks.unlocks(&locks.owned("r", "owner"), Status::Success).await
 }
@@ -134,14 +141,29 @@ pub(super) async fn never_two_holders(locks: Locks) -> Verified {
                 let others = inside.fetch_add(1, Ordering::SeqCst);
                 tokio::task::yield_now().await;
                 inside.fetch_sub(1, Ordering::SeqCst);
-                ensure!(others == 0, "{} got the lock while {others} others held it", lock.owner);
+                ensure!(
+                    others == 0,
+                    "{} got the lock while {others} others held it",
+                    lock.owner
+                );
                 locks.unlocks(&lock, Status::Success).await?;
             }
             Ok::<_, String>(())
         }
     });
-    let tasks = workers.map(tokio::spawn).map(|task| async { task.await.map_err(|error| error.to_string())? });
+    let tasks = workers
+        .map(tokio::spawn)
+        .map(|task| async { task.await.map_err(|error| error.to_string())? });
     try_join_all(tasks).await.map(drop)
+}
+
+/// Whoever gives up waiting for an answer may hold the lock, but no longer than the lease.
+pub(super) async fn a_dropped_try_blocks_nobody_for_ever(locks: Locks) -> Verified {
+    let (a, b) = (locks.owned("r", "a"), locks.owned("r", "b"));
+    drop(locks.try_lock(&a, SHORT).now_or_never());
+    locks.take_within(&b, LONG, SHORT + SLACK).await?;
+    locks.unlocks(&a, Status::BelongsToOthers).await?;
+    locks.unlocks(&b, Status::Success).await
 }
 
 pub(super) async fn held_over_a_restart(locks: Locks) -> Verified {

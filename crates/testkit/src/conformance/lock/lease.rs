@@ -16,7 +16,10 @@ async fn take_short(locks: &Locks, lock: &Owned) -> Result<Instant, String> {
 async fn let_it_end(locks: &Locks) -> Verified {
     let witness = locks.owned("witness", "a");
     locks.take(&witness, SHORT).await?;
-    locks.take_within(&locks.owned("witness", "b"), LONG, SHORT + SLACK).await.map(drop)
+    locks
+        .take_within(&locks.owned("witness", "b"), LONG, SHORT + SLACK)
+        .await
+        .map(drop)
 }
 
 pub(super) async fn ends_by_itself_and_not_before(locks: Locks) -> Verified {
@@ -79,7 +82,10 @@ pub(super) async fn keep_alive_may_shorten(locks: Locks) -> Verified {
     locks.is_busy(&b).await?;
     locks.take_within(&b, LONG, SHORT + SLACK).await?;
     let held = started.elapsed();
-    ensure!(held >= SHORT.mul_f32(0.95), "a lease cut to 1 s ended after {held:?}");
+    ensure!(
+        held >= SHORT.mul_f32(0.95),
+        "a lease cut to 1 s ended after {held:?}"
+    );
     Ok(())
 }
 

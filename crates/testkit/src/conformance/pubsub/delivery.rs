@@ -30,7 +30,10 @@ pub(super) async fn payloads_come_through(broker: Broker) -> Verified {
     for (number, payload) in payloads.iter().enumerate() {
         broker.send("t", payload.clone()).await?;
         let messages = inbox.wait_for(number + 1).await?;
-        ensure!(messages[number].data == payload, "payload {number} did not come as published");
+        ensure!(
+            messages[number].data == payload,
+            "payload {number} did not come as published"
+        );
     }
     Ok(())
 }
@@ -46,7 +49,11 @@ pub(super) async fn ids_are_those_of_the_publisher(broker: Broker) -> Verified {
         if let Some(id) = id {
             equal("id of the message", &message.id, &id)?;
         }
-        ensure!(published.insert(message.id.clone()), "two messages have the id {}", message.id);
+        ensure!(
+            published.insert(message.id.clone()),
+            "two messages have the id {}",
+            message.id
+        );
     }
     Ok(())
 }
@@ -60,14 +67,25 @@ pub(super) async fn publishing_without_a_subscriber_is_no_error(broker: Broker) 
 
 pub(super) async fn topics_are_kept_apart(broker: Broker) -> Verified {
     let (first, second) = (Inbox::acking(), Inbox::acking());
-    let _subscriptions = (broker.listen("t", "g", &first).await?, broker.listen("t2", "g", &second).await?);
+    let _subscriptions = (
+        broker.listen("t", "g", &first).await?,
+        broker.listen("t2", "g", &second).await?,
+    );
     broker.send("t", "one").await?;
     broker.send("t2", "two").await?;
     broker.send("t3", "three").await?;
     first.wait_for(1).await?;
     second.wait_for(1).await?;
-    equal("messages of t", &texts(&first.settle(QUIET).await), &vec!["one".to_owned()])?;
-    equal("messages of t2", &texts(&second.settle(QUIET).await), &vec!["two".to_owned()])
+    equal(
+        "messages of t",
+        &texts(&first.settle(QUIET).await),
+        &vec!["one".to_owned()],
+    )?;
+    equal(
+        "messages of t2",
+        &texts(&second.settle(QUIET).await),
+        &vec!["two".to_owned()],
+    )
 }
 
 fn numbers(count: usize) -> Vec<String> {
@@ -83,7 +101,11 @@ pub(super) async fn each_group_gets_every_message(broker: Broker) -> Verified {
     broker.send_all("t", numbers(20)).await?;
     for inbox in &inboxes {
         inbox.wait_for(20).await?;
-        equal("messages of a group", &sorted(texts(&inbox.settle(QUIET).await)), &numbers(20))?;
+        equal(
+            "messages of a group",
+            &sorted(texts(&inbox.settle(QUIET).await)),
+            &numbers(20),
+        )?;
     }
     Ok(())
 }
@@ -96,7 +118,11 @@ pub(super) async fn one_consumer_of_a_group_gets_a_message(broker: Broker) -> Ve
     }
     broker.send_all("t", numbers(30)).await?;
     inbox.wait_for(30).await?;
-    equal("messages of the group", &sorted(texts(&inbox.settle(QUIET).await)), &numbers(30))
+    equal(
+        "messages of the group",
+        &sorted(texts(&inbox.settle(QUIET).await)),
+        &numbers(30),
+    )
 }
 
 /// One consumer never ends its first message; the other gets the rest.
@@ -107,7 +133,9 @@ pub(super) async fn a_busy_consumer_does_not_hold_up_its_group(broker: Broker) -
     busy.wait_for(1).await?;
     let idle = Inbox::acking();
     let _second = broker.listen("t", "g", &idle).await?;
-    broker.send_all("t", (0..200).map(|number| number.to_string())).await?;
+    broker
+        .send_all("t", (0..200).map(|number| number.to_string()))
+        .await?;
     idle.wait_for(1).await?;
     busy.open();
     let all = async {
@@ -122,7 +150,10 @@ pub(super) async fn a_busy_consumer_does_not_hold_up_its_group(broker: Broker) -
 
 pub(super) async fn the_default_group_is_one(broker: Broker) -> Verified {
     let (first, second) = (Inbox::acking(), Inbox::acking());
-    let _subscriptions = (broker.listen("t", "", &first).await?, broker.listen("t", "", &second).await?);
+    let _subscriptions = (
+        broker.listen("t", "", &first).await?,
+        broker.listen("t", "", &second).await?,
+    );
     broker.send_all("t", numbers(20)).await?;
     let all = async {
         while first.messages().len() + second.messages().len() < 20 {
@@ -131,7 +162,11 @@ pub(super) async fn the_default_group_is_one(broker: Broker) -> Verified {
     };
     within(DEADLINE, "all messages of the default group", all).await?;
     let together = [first.settle(QUIET).await, second.settle(QUIET).await].concat();
-    equal("messages of the default group", &sorted(texts(&together)), &numbers(20))
+    equal(
+        "messages of the default group",
+        &sorted(texts(&together)),
+        &numbers(20),
+    )
 }
 
 pub(super) async fn concurrent_publishers_lose_nothing(broker: Broker) -> Verified {
@@ -160,7 +195,9 @@ pub(super) async fn concurrent_publishers_lose_nothing(broker: Broker) -> Verifi
 pub(super) async fn handlers_run_at_once(broker: Broker) -> Verified {
     let inbox = Inbox::new(|_| Answer::Held);
     let _subscription = broker.listen("t", "g", &inbox).await?;
-    broker.send_all("t", (0..300).map(|number| number.to_string())).await?;
+    broker
+        .send_all("t", (0..300).map(|number| number.to_string()))
+        .await?;
     inbox.wait_for(2).await?;
     inbox.settle(QUIET).await;
     let most = inbox.most_at_once();
@@ -180,7 +217,11 @@ pub(super) async fn unsubscribing_ends_its_own_deliveries_alone(broker: Broker) 
     broker.send_all("t", numbers(10)).await?;
     staying.wait_for(10).await?;
     other.wait_for(10).await?;
-    equal("deliveries after unsubscribing", &leaving.messages().len(), &before)
+    equal(
+        "deliveries after unsubscribing",
+        &leaving.messages().len(),
+        &before,
+    )
 }
 
 pub(super) async fn messages_wait_for_their_group(broker: Broker) -> Verified {
@@ -188,7 +229,11 @@ pub(super) async fn messages_wait_for_their_group(broker: Broker) -> Verified {
     broker.send_all("t", numbers(5)).await?;
     let inbox = Inbox::acking();
     let _subscription = broker.listen("t", "g", &inbox).await?;
-    equal("messages that waited", &sorted(texts(&inbox.wait_for(5).await?)), &numbers(5))
+    equal(
+        "messages that waited",
+        &sorted(texts(&inbox.wait_for(5).await?)),
+        &numbers(5),
+    )
 }
 
 pub(super) async fn unhandled_messages_survive_a_restart(broker: Broker) -> Verified {
@@ -203,12 +248,22 @@ pub(super) async fn unhandled_messages_survive_a_restart(broker: Broker) -> Veri
     let inbox = Inbox::acking();
     let _subscription = own.listen("t", "g", &inbox).await?;
     let found = sorted(texts(&inbox.wait_for(2).await?));
-    equal("messages after a restart", &found, &["in hand", "waiting"].map(str::to_owned).into())
+    equal(
+        "messages after a restart",
+        &found,
+        &["in hand", "waiting"].map(str::to_owned).into(),
+    )
 }
 
 pub(super) async fn handled_messages_stay_handled_over_a_restart(broker: Broker) -> Verified {
     let own = broker.quick(&[]).await?;
-    let inbox = Inbox::new(|message| if message.data == "dropped" { Answer::Drop } else { Answer::Ack });
+    let inbox = Inbox::new(|message| {
+        if message.data == "dropped" {
+            Answer::Drop
+        } else {
+            Answer::Ack
+        }
+    });
     let subscription = own.listen("t", "g", &inbox).await?;
     for text in ["acked", "dropped"] {
         own.send("t", text).await?;
@@ -221,5 +276,9 @@ pub(super) async fn handled_messages_stay_handled_over_a_restart(broker: Broker)
     let _subscription = own.listen("t", "g", &later).await?;
     own.send("t", "new").await?;
     later.wait_for(1).await?;
-    equal("messages after a restart", &texts(&later.settle(QUIET).await), &vec!["new".to_owned()])
+    equal(
+        "messages after a restart",
+        &texts(&later.settle(QUIET).await),
+        &vec!["new".to_owned()],
+    )
 }

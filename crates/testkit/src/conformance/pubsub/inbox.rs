@@ -71,7 +71,11 @@ impl Inbox {
     }
 
     pub(super) fn messages(&self) -> Vec<Message> {
-        self.seen.borrow().iter().map(|delivery| delivery.message.clone()).collect()
+        self.seen
+            .borrow()
+            .iter()
+            .map(|delivery| delivery.message.clone())
+            .collect()
     }
 
     /// The most calls that ran at once.
@@ -94,7 +98,10 @@ impl Inbox {
     pub(super) async fn wait_given_up(&self) -> Result<(), String> {
         let mut given_up = self.given_up.subscribe();
         let dropped = given_up.wait_for(|count| *count > 0);
-        within(DEADLINE, "the handler's call being dropped", dropped).await?.map(drop).map_err(|e| e.to_string())
+        within(DEADLINE, "the handler's call being dropped", dropped)
+            .await?
+            .map(drop)
+            .map_err(|e| e.to_string())
     }
 
     /// What came until nothing came for `quiet`.

@@ -7,7 +7,16 @@ pub(super) async fn missing_key_is_none(store: Store) -> Verified {
 }
 
 pub(super) async fn values_come_back_as_written(store: Store) -> Verified {
-    let values = ["text", "7", "true", "null", r#""quoted""#, r#"{"b": 1.50, "a": [1e3]}"#, " \n", "键 ✓"];
+    let values = [
+        "text",
+        "7",
+        "true",
+        "null",
+        r#""quoted""#,
+        r#"{"b": 1.50, "a": [1e3]}"#,
+        " \n",
+        "键 ✓",
+    ];
     for value in values {
         let key = store.key("k");
         store.write(&key, value).await?;
@@ -44,7 +53,9 @@ pub(super) async fn overwrite_replaces(store: Store) -> Verified {
 
 pub(super) async fn odd_keys_are_kept_apart(store: Store) -> Verified {
     let long = "l".repeat(300);
-    let parts = ["a", "ab", "A", "a ", "a/b", "a%2Fb", "a:b", "a|b", "a*", "a\\", "a\"", "ключ", "a\u{0}b", &long];
+    let parts = [
+        "a", "ab", "A", "a ", "a/b", "a%2Fb", "a:b", "a|b", "a*", "a\\", "a\"", "ключ", "a\u{0}b", &long,
+    ];
     for part in parts {
         store.write(&store.key(part), part.to_owned()).await?;
     }
@@ -115,7 +126,11 @@ pub(super) async fn bulk_delete_removes_all(store: Store) -> Verified {
 
 pub(super) async fn bulk_of_nothing_is_no_error(store: Store) -> Verified {
     let read = store.bulk_get(Vec::new(), 1).await.or_say("bulk get")?;
-    ensure!(read.is_empty(), "a bulk get of nothing gave {} results", read.len());
+    ensure!(
+        read.is_empty(),
+        "a bulk get of nothing gave {} results",
+        read.len()
+    );
     store.bulk_set(Vec::new()).await.or_say("bulk set")?;
     store.bulk_delete(Vec::new()).await.or_say("bulk delete")
 }

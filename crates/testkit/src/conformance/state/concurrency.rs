@@ -56,7 +56,11 @@ pub(super) async fn reads_are_never_torn(store: Store) -> Verified {
         Ok::<_, String>(())
     });
     while !writing.is_finished() {
-        let value = store.read(&key).await?.ok_or("missing during an overwrite")?.value;
+        let value = store
+            .read(&key)
+            .await?
+            .ok_or("missing during an overwrite")?
+            .value;
         let whole = value.len() == 50_000 && value.iter().all(|byte| Some(byte) == value.first());
         ensure!(whole, "a read met a mixture of two writes");
         tokio::task::yield_now().await;
@@ -72,7 +76,11 @@ pub(super) async fn a_dropped_write_is_whole_or_absent(store: Store) -> Verified
         // Polled once: what it has begun by then goes on, or does not.
         drop(store.set(set(&key, value.clone())).now_or_never());
         if let Some(item) = store.read(&key).await? {
-            ensure!(item.value == value, "a dropped write left {} bytes", item.value.len());
+            ensure!(
+                item.value == value,
+                "a dropped write left {} bytes",
+                item.value.len()
+            );
         }
         let other = store.key(&format!("next{number}"));
         store.write(&other, "v").await?;
@@ -117,7 +125,11 @@ pub(super) async fn one_first_write_wins(store: Store) -> Verified {
             async move { store.set(set_first(&key, writer.to_string())).await }
         });
         let results = race(tries).await?;
-        let winner = results.iter().position(Result::is_ok).unwrap_or_default().to_string();
+        let winner = results
+            .iter()
+            .position(Result::is_ok)
+            .unwrap_or_default()
+            .to_string();
         equal("first writes that won", &winners(results)?, &1)?;
         store.holds(&key, Some(winner.as_bytes())).await?;
     }
@@ -131,7 +143,10 @@ pub(super) async fn counting_by_etag_loses_nothing(store: Store) -> Verified {
         let (store, key) = (store.clone(), key.clone());
         async move {
             for _ in 0..5 {
-                poll(DEADLINE, "a turn to count", async || count_once(&store, &key).await).await?;
+                poll(DEADLINE, "a turn to count", async || {
+                    count_once(&store, &key).await
+                })
+                .await?;
             }
             Ok::<_, String>(())
         }
@@ -146,8 +161,12 @@ pub(super) async fn counting_by_etag_loses_nothing(store: Store) -> Verified {
 
 async fn count_once(store: &Store, key: &PrefixedKey) -> Result<Option<()>, String> {
     let item = store.read(key).await?.ok_or("the counter is missing")?;
-    let count = std::str::from_utf8(&item.value).ok().and_then(|text| text.parse::<u32>().ok());
+    let count = std::str::from_utf8(&item.value)
+        .ok()
+        .and_then(|text| text.parse::<u32>().ok());
     let next = count.ok_or("the counter holds no number")? + 1;
+    // Time for another to come in between, which the etag must show.
+    tokio::time::sleep(Duration::from_millis(1)).await;
     let conditional = Set {
         etag: item.etag,
         ..set(key, next.to_string())

@@ -47,7 +47,10 @@ pub(super) async fn transaction_of_nothing_is_no_error(store: Store) -> Verified
 
 pub(super) async fn deleting_a_missing_key_is_no_error(store: Store) -> Verified {
     let (absent, other) = (store.key("absent"), store.key("other"));
-    let operations = vec![Operation::Delete(delete(&absent)), Operation::Set(set(&other, "v"))];
+    let operations = vec![
+        Operation::Delete(delete(&absent)),
+        Operation::Set(set(&other, "v")),
+    ];
     store.commit(operations).await.or_say("transaction")?;
     store.holds(&other, Some(b"v")).await
 }
@@ -55,8 +58,14 @@ pub(super) async fn deleting_a_missing_key_is_no_error(store: Store) -> Verified
 pub(super) async fn large_transaction_is_whole(store: Store) -> Verified {
     let keys: Vec<_> = (0..200).map(|number| store.key(&format!("k{number}"))).collect();
     let value = vec![b'x'; 1000];
-    let operations = keys.iter().map(|key| Operation::Set(set(key, value.clone()))).collect();
-    store.commit(operations).await.or_say("transaction of 200 operations")?;
+    let operations = keys
+        .iter()
+        .map(|key| Operation::Set(set(key, value.clone())))
+        .collect();
+    store
+        .commit(operations)
+        .await
+        .or_say("transaction of 200 operations")?;
     for key in &keys {
         store.holds(key, Some(&value)).await?;
     }
@@ -70,7 +79,11 @@ pub(super) async fn bad_etag_changes_nothing(store: Store) -> Verified {
     for key in [&kept, &dropped, &bad] {
         store.write(key, "now").await?;
     }
-    let etags = [store.etag_of(&kept).await?, store.etag_of(&dropped).await?, store.etag_of(&bad).await?];
+    let etags = [
+        store.etag_of(&kept).await?,
+        store.etag_of(&dropped).await?,
+        store.etag_of(&bad).await?,
+    ];
     for (place, refused) in [
         (0, Operation::Set(set_if(&bad, "x", &old))),
         (1, Operation::Set(set_if(&bad, "x", &old))),
@@ -85,24 +98,39 @@ pub(super) async fn bad_etag_changes_nothing(store: Store) -> Verified {
         let tried = format!("transaction with a bad etag in place {place}");
         fails(&tried, store.commit(operations).await, &[Conflict])?;
         for (key, etag) in [&kept, &dropped, &bad].into_iter().zip(&etags) {
-            store.holds(key, Some(b"now")).await.map_err(|wrong| format!("{tried}: {wrong}"))?;
+            store
+                .holds(key, Some(b"now"))
+                .await
+                .map_err(|wrong| format!("{tried}: {wrong}"))?;
             equal(&format!("{tried}: etag"), &store.etag_of(key).await?, etag)?;
         }
-        store.holds(&fresh, None).await.map_err(|wrong| format!("{tried}: {wrong}"))?;
+        store
+            .holds(&fresh, None)
+            .await
+            .map_err(|wrong| format!("{tried}: {wrong}"))?;
     }
     Ok(())
 }
 
 pub(super) async fn right_etags_pass(store: Store) -> Verified {
     let (a, b) = (store.key("a"), store.key("b"));
-    let (etag_a, etag_b) = (store.write_tagged(&a, "v").await?, store.write_tagged(&b, "v").await?);
+    let (etag_a, etag_b) = (
+        store.write_tagged(&a, "v").await?,
+        store.write_tagged(&b, "v").await?,
+    );
     let operations = vec![
         Operation::Set(set_if(&a, "new", &etag_a)),
         Operation::Delete(delete_if(&b, &etag_b)),
     ];
-    store.commit(operations).await.or_say("transaction with right etags")?;
+    store
+        .commit(operations)
+        .await
+        .or_say("transaction with right etags")?;
     store.holds(&a, Some(b"new")).await?;
-    ensure!(store.etag_of(&a).await? != etag_a, "the etag stayed {etag_a} over a transaction");
+    ensure!(
+        store.etag_of(&a).await? != etag_a,
+        "the etag stayed {etag_a} over a transaction"
+    );
     store.holds(&b, None).await
 }
 
@@ -113,11 +141,18 @@ pub(super) async fn first_write_in_a_transaction(store: Store) -> Verified {
         Operation::Set(set_first(&absent, "x")),
         Operation::Set(set_first(&present, "x")),
     ];
-    fails("transaction with a first write of a present key", store.commit(refused).await, &[Conflict])?;
+    fails(
+        "transaction with a first write of a present key",
+        store.commit(refused).await,
+        &[Conflict],
+    )?;
     store.holds(&absent, None).await?;
     store.holds(&present, Some(b"now")).await?;
     let passing = vec![Operation::Set(set_first(&absent, "v"))];
-    store.commit(passing).await.or_say("transaction with a first write of an absent key")?;
+    store
+        .commit(passing)
+        .await
+        .or_say("transaction with a first write of an absent key")?;
     store.holds(&absent, Some(b"v")).await
 }
 
@@ -130,7 +165,10 @@ pub(super) async fn transfers_keep_the_sum(store: Store) -> Verified {
         let (store, from, to) = (store.clone(), from.clone(), to.clone());
         async move {
             for _ in 0..3 {
-                poll(crate::conformance::DEADLINE, "a transfer", async || transfer(&store, &from, &to).await).await?;
+                poll(crate::conformance::DEADLINE, "a transfer", async || {
+                    transfer(&store, &from, &to).await
+                })
+                .await?;
             }
             Ok::<_, String>(())
         }
@@ -145,7 +183,9 @@ async fn transfer(store: &Store, from: &PrefixedKey, to: &PrefixedKey) -> Result
     let mut operations = Vec::new();
     for (key, change) in [(from, -1), (to, 1)] {
         let item = store.read(key).await?.ok_or("an account is missing")?;
-        let amount = std::str::from_utf8(&item.value).ok().and_then(|text| text.parse::<i64>().ok());
+        let amount = std::str::from_utf8(&item.value)
+            .ok()
+            .and_then(|text| text.parse::<i64>().ok());
         let amount = amount.ok_or("an account holds no number")? + change;
         operations.push(Operation::Set(Set {
             etag: item.etag,

@@ -20,7 +20,8 @@ fn expiry(item: &Item) -> Result<Option<DateTime<Utc>>, String> {
     let Some(text) = item.metadata.get("ttlExpireTime") else {
         return Ok(None);
     };
-    let time = DateTime::parse_from_rfc3339(text).map_err(|error| format!("ttlExpireTime {text:?}: {error}"))?;
+    let time =
+        DateTime::parse_from_rfc3339(text).map_err(|error| format!("ttlExpireTime {text:?}: {error}"))?;
     Ok(Some(time.with_timezone(&Utc)))
 }
 
@@ -33,19 +34,32 @@ fn lies_ahead(time: Option<DateTime<Utc>>, seconds: i64) -> Verified {
     let (ahead, wanted) = (time - Utc::now(), TimeDelta::seconds(seconds));
     // Whole seconds may be rounded either way, and the test machine may be slow.
     let fits = ahead <= wanted + TimeDelta::seconds(1) && ahead >= wanted - TimeDelta::seconds(5);
-    ensure!(fits, "ttlExpireTime lies {ahead} ahead after a TTL of {seconds} s");
+    ensure!(
+        fits,
+        "ttlExpireTime lies {ahead} ahead after a TTL of {seconds} s"
+    );
     Ok(())
 }
 
 pub(super) async fn expires_and_not_before(store: Store) -> Verified {
     let key = store.key("k");
     let started = Instant::now();
-    store.set(set_for(&key, "v", "1")).await.or_say("set with a TTL")?;
+    store
+        .set(set_for(&key, "v", "1"))
+        .await
+        .or_say("set with a TTL")?;
     store.holds(&key, Some(b"v")).await?;
     gone(&store, &key).await?;
-    ensure!(started.elapsed() >= Duration::from_millis(900), "gone after {:?}", started.elapsed());
+    ensure!(
+        started.elapsed() >= Duration::from_millis(900),
+        "gone after {:?}",
+        started.elapsed()
+    );
     let mut bulk = store.bulk_get(vec![get(&key)], 1).await.or_say("bulk get")?;
-    let found = bulk.pop().ok_or("no result of the bulk get")?.or_say("bulk get")?;
+    let found = bulk
+        .pop()
+        .ok_or("no result of the bulk get")?
+        .or_say("bulk get")?;
     equal("bulk get of an expired key", &found, &None)?;
     store.write(&key, "again").await?;
     store.holds(&key, Some(b"again")).await
@@ -53,10 +67,16 @@ pub(super) async fn expires_and_not_before(store: Store) -> Verified {
 
 pub(super) async fn get_and_bulk_get_tell_the_expiry(store: Store) -> Verified {
     let key = store.key("k");
-    store.set(set_for(&key, "v", "100")).await.or_say("set with a TTL")?;
+    store
+        .set(set_for(&key, "v", "100"))
+        .await
+        .or_say("set with a TTL")?;
     lies_ahead(expiry_of(&store, &key).await?, 100)?;
     let mut bulk = store.bulk_get(vec![get(&key)], 1).await.or_say("bulk get")?;
-    let item = bulk.pop().ok_or("no result of the bulk get")?.or_say("bulk get")?;
+    let item = bulk
+        .pop()
+        .ok_or("no result of the bulk get")?
+        .or_say("bulk get")?;
     lies_ahead(expiry(&item.ok_or("bulk get: the key is missing")?)?, 100)
 }
 
@@ -68,14 +88,23 @@ pub(super) async fn no_ttl_no_expiry(store: Store) -> Verified {
 
 pub(super) async fn minus_one_clears_the_expiry(store: Store) -> Verified {
     let key = store.key("k");
-    store.set(set_for(&key, "v", "50")).await.or_say("set with a TTL")?;
-    store.set(set_for(&key, "v", "-1")).await.or_say("set with TTL -1")?;
+    store
+        .set(set_for(&key, "v", "50"))
+        .await
+        .or_say("set with a TTL")?;
+    store
+        .set(set_for(&key, "v", "-1"))
+        .await
+        .or_say("set with TTL -1")?;
     equal("expiry", &expiry_of(&store, &key).await?, &None)
 }
 
 pub(super) async fn a_write_without_ttl_clears_the_expiry(store: Store) -> Verified {
     let key = store.key("k");
-    store.set(set_for(&key, "v", "50")).await.or_say("set with a TTL")?;
+    store
+        .set(set_for(&key, "v", "50"))
+        .await
+        .or_say("set with a TTL")?;
     store.write(&key, "v2").await?;
     equal("expiry", &expiry_of(&store, &key).await?, &None)
 }
@@ -91,10 +120,22 @@ pub(super) async fn malformed_ttl_is_refused(store: Store) -> Verified {
 
 pub(super) async fn a_new_ttl_replaces_the_old(store: Store) -> Verified {
     let (longer, shorter) = (store.key("longer"), store.key("shorter"));
-    store.set(set_for(&longer, "v", "1")).await.or_say("set with a TTL")?;
-    store.set(set_for(&longer, "v", "100")).await.or_say("set with a longer TTL")?;
-    store.set(set_for(&shorter, "v", "100")).await.or_say("set with a TTL")?;
-    store.set(set_for(&shorter, "v", "1")).await.or_say("set with a shorter TTL")?;
+    store
+        .set(set_for(&longer, "v", "1"))
+        .await
+        .or_say("set with a TTL")?;
+    store
+        .set(set_for(&longer, "v", "100"))
+        .await
+        .or_say("set with a longer TTL")?;
+    store
+        .set(set_for(&shorter, "v", "100"))
+        .await
+        .or_say("set with a TTL")?;
+    store
+        .set(set_for(&shorter, "v", "1"))
+        .await
+        .or_say("set with a shorter TTL")?;
     lies_ahead(expiry_of(&store, &longer).await?, 100)?;
     gone(&store, &shorter).await?;
     store.holds(&longer, Some(b"v")).await
@@ -128,9 +169,16 @@ pub(super) async fn expired_key_is_absent_for_first_write(store: Store) -> Verif
 
 pub(super) async fn etag_of_an_expired_key_conflicts(store: Store) -> Verified {
     let key = store.key("k");
-    store.set(set_for(&key, "v", "1")).await.or_say("set with a TTL")?;
+    store
+        .set(set_for(&key, "v", "1"))
+        .await
+        .or_say("set with a TTL")?;
     let etag = store.etag_of(&key).await?;
     gone(&store, &key).await?;
-    fails("set with the etag of an expired item", store.set(set_if(&key, "x", &etag)).await, &[Conflict])?;
+    fails(
+        "set with the etag of an expired item",
+        store.set(set_if(&key, "x", &etag)).await,
+        &[Conflict],
+    )?;
     store.holds(&key, None).await
 }

@@ -1,0 +1,101 @@
+//! `cargo xtask check`: everything that is not a test.
+
+use anyhow::{Result, bail};
+
+use crate::{
+    configs, deny, deviations, directions, doc_blocks, generated, process,
+    step::{self, Outcome, Row, Step},
+    tree,
+    workspace::Workspace,
+};
+
+const STEPS: &[Step] = &[
+    Step {
+        name: "fmt",
+        run: fmt,
+    },
+    Step {
+        name: "directions",
+        run: directions::check,
+    },
+    Step {
+        name: "deviations",
+        run: deviations::check,
+    },
+    Step {
+        name: "tree",
+        run: tree::check,
+    },
+    Step {
+        name: "deny",
+        run: deny::check,
+    },
+    Step {
+        name: "clippy",
+        run: clippy,
+    },
+    Step {
+        name: "docs",
+        run: docs,
+    },
+    Step {
+        name: "configs",
+        run: configs::check,
+    },
+    Step {
+        name: "generated",
+        run: generated::check,
+    },
+    Step {
+        name: "commands",
+        run: doc_blocks::check,
+    },
+];
+
+/// Runs the named steps, or all; true when none failed.
+pub fn run(workspace: &Workspace, names: &[String]) -> Result<bool> {
+    let known: Vec<_> = STEPS.iter().map(|step| step.name).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        bail!("no step `{unknown}`; there are: {}", known.join(", "));
+    }
+    let chosen = STEPS
+        .iter()
+        .filter(|step| names.is_empty() || names.iter().any(|name| name == step.name));
+    Ok(step::summarise(&step::run_all(workspace, chosen)))
+}
+
+/// Runs all steps.
+pub fn all(workspace: &Workspace) -> Vec<Row> {
+    step::run_all(workspace, STEPS)
+}
+
+fn fmt(workspace: &Workspace) -> Result<Outcome> {
+    cargo(workspace, &["fmt", "--all", "--check", "--", "--files-with-diff"])
+}
+
+fn clippy(workspace: &Workspace) -> Result<Outcome> {
+    cargo(
+        workspace,
+        &[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    )
+}
+
+fn docs(workspace: &Workspace) -> Result<Outcome> {
+    let mut doc = workspace.cargo(["doc", "--workspace", "--no-deps", "--locked", "--quiet"]);
+    process::run(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+    Ok(Outcome::Done(String::new()))
+}
+
+fn cargo(workspace: &Workspace, args: &[&str]) -> Result<Outcome> {
+    process::run(&mut workspace.cargo(args.iter().copied()))?;
+    Ok(Outcome::Done(String::new()))
+}

@@ -1,0 +1,158 @@
+//! Parts of the docs that are what the binary prints.
+//!
+//! Between `<!-- generated: layotto ARGUMENTS -->` and `<!-- /generated -->` stands the output of
+//! that command, in a fence. `gen-docs` writes it, the check fails where it is stale.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::{
+    process,
+    step::Outcome,
+    workspace::{Profile, Workspace, no_problems},
+};
+
+const BEGIN: &str = "<!-- generated: layotto ";
+const BEGIN_END: &str = " -->";
+const END: &str = "<!-- /generated -->";
+/// One page for each kind of component, by its section's name.
+const COMPONENT_PAGES: &str = "docs/reference/components";
+
+/// A document with generated parts.
+struct Page {
+    path: PathBuf,
+    text: String,
+    fresh: String,
+}
+
+/// Writes the generated parts of every document.
+pub fn write(workspace: &Workspace) -> Result<()> {
+    let layotto = workspace.layotto(Profile::Debug)?;
+    for page in pages(workspace, &layotto)?
+        .iter()
+        .filter(|page| page.text != page.fresh)
+    {
+        fs::write(&page.path, &page.fresh)?;
+        println!("wrote {}", workspace.relative(&page.path).display());
+    }
+    Ok(())
+}
+
+/// Fails for each document whose generated parts are stale, and for each component type that no
+/// document has.
+pub fn check(workspace: &Workspace) -> Result<Outcome> {
+    let layotto = workspace.layotto(Profile::Debug)?;
+    let pages = pages(workspace, &layotto)?;
+    let stale = pages.iter().filter(|page| page.text != page.fresh);
+    let mut problems: Vec<_> = stale
+        .map(|page| {
+            let path = workspace.relative(&page.path).display();
+            format!("{path} is stale: run `cargo xtask gen-docs`")
+        })
+        .collect();
+    problems.extend(undocumented(workspace, &layotto)?);
+    no_problems(&problems)?;
+    Ok(Outcome::Done(format!("{} pages", pages.len())))
+}
+
+fn pages(workspace: &Workspace, layotto: &Path) -> Result<Vec<Page>> {
+    let mut pages = Vec::new();
+    for path in workspace.files("docs", "md")? {
+        let text = workspace.read(&path)?;
+        let fresh = regenerated(&text, |arguments| output_of(layotto, arguments))
+            .with_context(|| workspace.relative(&path).display().to_string())?;
+        if text.contains(BEGIN) {
+            pages.push(Page { path, text, fresh });
+        }
+    }
+    Ok(pages)
+}
+
+/// `text` with each generated part made anew by `output`.
+fn regenerated(text: &str, output: impl Fn(&str) -> Result<String>) -> Result<String> {
+    let mut fresh = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(BEGIN) {
+        let (arguments, after) = after
+            .split_once(BEGIN_END)
+            .context("a generated part's marker has no end")?;
+        let (old, after) = after
+            .split_once(END)
+            .with_context(|| format!("no {END} after `{arguments}`"))?;
+        ensure!(!old.contains(BEGIN), "no {END} after `{arguments}`");
+        let body = output(arguments)?;
+        let body = body.trim_end();
+        fresh.push_str(&format!(
+            "{before}{BEGIN}{arguments}{BEGIN_END}\n```text\n{body}\n```\n{END}"
+        ));
+        rest = after;
+    }
+    fresh.push_str(rest);
+    Ok(fresh)
+}
+
+/// What the binary prints; nothing of this machine may show in it.
+fn output_of(layotto: &Path, arguments: &str) -> Result<String> {
+    let mut command = Command::new(layotto);
+    command
+        .args(arguments.split_whitespace())
+        .env_clear()
+        .env("COLUMNS", "100");
+    process::capture(&mut command)
+}
+
+fn undocumented(workspace: &Workspace, layotto: &Path) -> Result<Vec<String>> {
+    let listed = output_of(layotto, "components --json")?;
+    let listed: Vec<Value> = serde_json::from_str(&listed).context("layotto components --json")?;
+    let types: BTreeSet<_> = listed
+        .iter()
+        .filter_map(|one| Some((one["kind"].as_str()?, one["type"].as_str()?)))
+        .collect();
+    ensure!(!types.is_empty(), "layotto components --json lists nothing");
+    let missing = types.into_iter().filter_map(|(kind, type_name)| {
+        let page = format!("{COMPONENT_PAGES}/{kind}.md");
+        let marker = format!("{BEGIN}components {kind} {type_name}{BEGIN_END}");
+        let has_it = workspace.read(&page).is_ok_and(|text| text.contains(&marker));
+        (!has_it).then(|| format!("{page} lacks `{marker}`"))
+    });
+    Ok(missing.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(text: &str) -> Result<String> {
+        regenerated(text, |arguments| Ok(format!("output of {arguments}\n")))
+    }
+
+    #[test]
+    fn what_stands_between_the_markers_is_replaced() {
+        let text = "a\n<!-- generated: layotto x y -->\nold\n<!-- /generated -->\nb\n";
+        let fresh =
+            "a\n<!-- generated: layotto x y -->\n```text\noutput of x y\n```\n<!-- /generated -->\nb\n";
+        assert_eq!(made(text).unwrap(), fresh);
+        assert_eq!(made(fresh).unwrap(), fresh);
+    }
+
+    #[test]
+    fn a_part_without_an_end_is_an_error() {
+        assert!(made("<!-- generated: layotto x -->\n").is_err());
+        assert!(
+            made("<!-- generated: layotto x -->\n<!-- generated: layotto y -->\n<!-- /generated -->\n")
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn a_document_without_markers_stays_as_it_is() {
+        assert_eq!(made("# a\n").unwrap(), "# a\n");
+    }
+}

@@ -1,0 +1,12 @@
+//! `cargo xtask soak`: the long scenarios in full, one after another, with their output.
+
+use anyhow::Result;
+
+use crate::{process, workspace::Workspace};
+
+/// Runs the ignored tests of the `layotto` crate; each is a long scenario.
+pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
+    let mut soak = workspace.cargo(["test", "--release", "--locked", "--package", "layotto", "--"]);
+    soak.args(["--ignored", "--nocapture", "--test-threads=1"]);
+    process::run(soak.args(filter))
+}

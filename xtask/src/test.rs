@@ -1,0 +1,81 @@
+//! `cargo xtask test`: every check, every test, and what was skipped.
+
+mod report;
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, IsTerminal},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use self::report::Report;
+use crate::{
+    api_matrix, check, clients, process,
+    step::{self, Outcome, Step},
+    tools,
+    workspace::Workspace,
+};
+
+/// The file that a test adds a line to when it finds that it cannot run here.
+const SKIPS: &str = "LAYOTTO_TEST_SKIPS";
+
+const STEPS: &[Step] = &[
+    Step {
+        name: "tests",
+        run: tests,
+    },
+    Step {
+        name: "api-matrix",
+        run: api_matrix::check,
+    },
+    Step {
+        name: "clients",
+        run: clients::check,
+    },
+];
+
+/// Runs everything; true when nothing failed.
+pub fn run(workspace: &Workspace) -> Result<bool> {
+    let mut rows = check::all(workspace);
+    rows.extend(step::run_all(workspace, STEPS));
+    Ok(step::summarise(&rows))
+}
+
+fn tests(workspace: &Workspace) -> Result<Outcome> {
+    let skips = tempfile::NamedTempFile::new()?;
+    let mut report = Report::default();
+    if let Err(reason) = tools::STRACE.ensure() {
+        println!("{reason}: the tests that count system calls are skipped");
+    }
+    let mut cargo = workspace.cargo(["test", "--workspace", "--locked", "--no-fail-fast"]);
+    cargo.env(SKIPS, skips.path());
+    if std::io::stdout().is_terminal() && env::var_os("CARGO_TERM_COLOR").is_none() {
+        cargo.env("CARGO_TERM_COLOR", "always");
+    }
+    let status = stream(&mut cargo, &mut report);
+    report
+        .skipped
+        .extend(fs::read_to_string(skips.path())?.lines().map(str::to_owned));
+    report.print_skipped();
+    status?;
+    Ok(Outcome::Done(report.totals()))
+}
+
+/// Runs the tests; their stdout is passed on line by line, and read on the way.
+fn stream(cargo: &mut Command, report: &mut Report) -> Result<()> {
+    let mut child = cargo
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run cargo test")?;
+    let stdout = child.stdout.take().context("cargo test has no stdout")?;
+    for line in BufReader::new(stdout).lines() {
+        let line = line?;
+        println!("{line}");
+        report.read(&line);
+    }
+    let status = child.wait()?;
+    ensure!(status.success(), "{} failed: {status}", process::shown(cargo));
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Programs that tests use and that are not part of the toolchain.
+
+use std::process::Command;
+
+use rustix::process::geteuid;
+
+use crate::process;
+
+/// A program and the Debian package that has it.
+pub struct Tool {
+    /// The program's name on PATH.
+    pub program: &'static str,
+    package: &'static str,
+}
+
+/// Counts system calls.
+pub const STRACE: Tool = Tool {
+    program: "strace",
+    package: "strace",
+};
+/// Runs JavaScript.
+pub const NODE: Tool = Tool {
+    program: "node",
+    package: "nodejs",
+};
+/// Gets npm packages.
+pub const NPM: Tool = Tool {
+    program: "npm",
+    package: "npm",
+};
+/// Runs Java, sources included.
+pub const JAVA: Tool = Tool {
+    program: "java",
+    package: "default-jdk-headless",
+};
+/// Gets Maven packages.
+pub const MAVEN: Tool = Tool {
+    program: "mvn",
+    package: "maven",
+};
+
+impl Tool {
+    /// Makes sure that the program is there, and installs it where that is permitted; the error
+    /// is the reason why not.
+    pub fn ensure(&self) -> Result<(), String> {
+        if process::which(self.program).is_some() {
+            return Ok(());
+        }
+        let missing = format!("{} is not installed", self.program);
+        if !geteuid().is_root() || process::which("apt-get").is_none() {
+            return Err(format!("{missing} and cannot be (needs apt-get and root)"));
+        }
+        self.install().map_err(|error| format!("{missing}: {error:#}"))
+    }
+
+    fn install(&self) -> anyhow::Result<()> {
+        println!("installing {}", self.package);
+        process::capture(apt_get().arg("update"))?;
+        process::capture(apt_get().args(["install", "-y", "--no-install-recommends", self.package]))?;
+        Ok(())
+    }
+}
+
+fn apt_get() -> Command {
+    let mut apt = Command::new("apt-get");
+    apt.args([
+        "-q",
+        "-o",
+        "Acquire::http::Timeout=30",
+        "-o",
+        "Acquire::Retries=1",
+    ]);
+    apt.env("DEBIAN_FRONTEND", "noninteractive");
+    apt
+}
