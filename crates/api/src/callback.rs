@@ -49,9 +49,9 @@ pub struct AppConfig {
 }
 
 /// The sidecar's side of the callback channel; runs in the runtime's tasks until shutdown.
-#[derive(Debug)]
 pub struct Callback {
     subscriptions: Subscriptions,
+    link: Option<Arc<Link>>,
 }
 
 impl Callback {
@@ -60,7 +60,10 @@ impl Callback {
     pub fn start(runtime: Arc<Runtime>, app: AppConfig, health: &Health) -> Self {
         let subscriptions = runtime.subscriptions.clone();
         if app.port == 0 {
-            return Self { subscriptions };
+            return Self {
+                subscriptions,
+                link: None,
+            };
         }
         let address = Address::new(&app.host, app.port);
         let link = Arc::new(Link::new(runtime.shutdown.clone(), app.health_probe.is_none()));
@@ -70,6 +73,10 @@ impl Callback {
                 .tasks
                 .spawn(probe::run(config, address.clone(), Arc::clone(&link), indicator));
         }
+        let callback = Self {
+            subscriptions,
+            link: Some(Arc::clone(&link)),
+        };
         let tasks = runtime.tasks.clone();
         tasks.spawn(
             Session {
@@ -80,7 +87,12 @@ impl Callback {
             }
             .run(),
         );
-        Self { subscriptions }
+        callback
+    }
+
+    /// Whether there is a connection to the application now.
+    pub fn is_connected(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.current().is_some())
     }
 
     /// Every topic the application gets, by callback or by stream, sorted.

@@ -67,7 +67,11 @@ pub struct Row {
 impl Row {
     /// Whether the target was met.
     pub fn met(&self) -> bool {
-        if self.at_least { self.judged >= self.target } else { self.judged <= self.target }
+        if self.at_least {
+            self.judged >= self.target
+        } else {
+            self.judged <= self.target
+        }
     }
 }
 
@@ -111,7 +115,12 @@ impl Sidecar {
         std::fs::write(&config, configuration(&address, upstream).to_string())?;
         let begun = Instant::now();
         let mut command = Command::new(binary);
-        command.arg("start").arg("-c").arg(&config).arg("--data-dir").arg(data.path().join("data"));
+        command
+            .arg("start")
+            .arg("-c")
+            .arg(&config)
+            .arg("--data-dir")
+            .arg(data.path().join("data"));
         let server = Server::start(&mut command, address)?;
         let took = first_answer(&server.address, begun).await?;
         Ok((Self { server, _data: data }, took))
@@ -120,7 +129,10 @@ impl Sidecar {
 
 async fn first_answer(address: &str, begun: Instant) -> anyhow::Result<Duration> {
     loop {
-        anyhow::ensure!(begun.elapsed() < Duration::from_secs(10), "no answer from {address}");
+        anyhow::ensure!(
+            begun.elapsed() < Duration::from_secs(10),
+            "no answer from {address}"
+        );
         // Spins on purpose: a pause between tries would be part of the figure.
         if std::net::TcpStream::connect(address).is_err() {
             std::thread::yield_now();
@@ -199,7 +211,12 @@ async fn beside_floor(options: &Options, name: &str, call: Call, target: f64) ->
         floors.push(cpu_per_call(&floor, call, options).await?);
         ours.push(cpu_per_call(&sidecar.server, call, options).await?);
     }
-    let ratio = median(ours.iter().zip(&floors).map(|(ours, floor)| ours / floor).collect());
+    let ratio = median(
+        ours.iter()
+            .zip(&floors)
+            .map(|(ours, floor)| ours / floor)
+            .collect(),
+    );
     Ok(Row {
         name: name.to_owned(),
         value: format!("{:.2} µs CPU", median(ours)),
@@ -261,7 +278,13 @@ async fn seed(options: &Options) -> anyhow::Result<Vec<Row>> {
     for _ in 0..options.rounds {
         let direct = direct(&upstream.address, RATE, SIZE, options.counted()).await?;
         let before = sidecar.server.processor_time()?;
-        let through = load::open_loop(&sidecar.server.address, Call::Invoke(SIZE), RATE, options.counted()).await?;
+        let through = load::open_loop(
+            &sidecar.server.address,
+            Call::Invoke(SIZE),
+            RATE,
+            options.counted(),
+        )
+        .await?;
         let used = sidecar.server.processor_time()? - before;
         cpu.push(used.as_secs_f64() / through.took.as_secs_f64() * 100.0);
         p50.push(added(&through, &direct, 0.5));

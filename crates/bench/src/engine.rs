@@ -35,8 +35,13 @@ async fn runtime() -> anyhow::Result<Runtime> {
     let mut registry = Registry::default();
     layotto_components::register(&mut registry);
     let folder = std::env::temp_dir();
-    let info = registry.sequencer.get("in-memory").context("no in-memory sequencer")?;
-    let sequencer = info.open(&Settings::default(), Context::standalone("ids", folder)).await?;
+    let info = registry
+        .sequencer
+        .get("in-memory")
+        .context("no in-memory sequencer")?;
+    let sequencer = info
+        .open(&Settings::default(), Context::standalone("ids", folder))
+        .await?;
     let prefix = KeyPrefix::new(Scope::Sequencer, None, "bench", "ids")?;
     let indicator = Health::default().indicator("ids", Required::No);
     let slot = Slot::new("ids", "in-memory", prefix, indicator);
@@ -44,5 +49,11 @@ async fn runtime() -> anyhow::Result<Runtime> {
     let mut components = Components::default();
     components.sequencer.insert(Arc::new(slot));
     let metrics = Arc::new(Metrics::default());
-    Ok(Runtime::new("bench", components, metrics, CancellationToken::new(), TaskTracker::new()))
+    Ok(Runtime::new(
+        "bench",
+        components,
+        metrics,
+        CancellationToken::new(),
+        TaskTracker::new(),
+    ))
 }

@@ -25,7 +25,10 @@ pub async fn serve() -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
     let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
-    tonic::transport::Server::builder().add_service(Echo).serve_with_incoming(incoming).await?;
+    tonic::transport::Server::builder()
+        .add_service(Echo)
+        .serve_with_incoming(incoming)
+        .await?;
     Ok(())
 }
 
@@ -45,7 +48,11 @@ async fn hello(request: Request<SayHelloRequest>) -> Result<Response<SayHelloRes
 async fn state(_: Request<GetStateRequest>) -> Result<Response<GetStateResponse>, Status> {
     static VALUE: [u8; 100] = [b'x'; 100];
     let data = Bytes::from_static(&VALUE);
-    Ok(Response::new(GetStateResponse { data, etag: "1".to_owned(), ..GetStateResponse::default() }))
+    Ok(Response::new(GetStateResponse {
+        data,
+        etag: "1".to_owned(),
+        ..GetStateResponse::default()
+    }))
 }
 
 async fn id(_: Request<GetNextIdRequest>) -> Result<Response<GetNextIdResponse>, Status> {
@@ -65,7 +72,11 @@ impl Service<http::Request<Body>> for Echo {
         // As tonic's generated servers do it.
         macro_rules! unary {
             ($method:path) => {
-                Box::pin(async move { Ok(Grpc::new(ProstCodec::default()).unary(service_fn($method), request).await) })
+                Box::pin(async move {
+                    Ok(Grpc::new(ProstCodec::default())
+                        .unary(service_fn($method), request)
+                        .await)
+                })
             };
         }
         match request.uri().path() {

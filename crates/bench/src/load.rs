@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::future::join_all;
 use layotto_proto::runtime::v1::{
-    GetNextIdRequest, GetStateRequest, HttpExtension, InvokeServiceRequest, CommonInvokeRequest, SayHelloRequest, runtime_client::RuntimeClient,
+    CommonInvokeRequest, GetNextIdRequest, GetStateRequest, HttpExtension, InvokeServiceRequest,
+    SayHelloRequest, runtime_client::RuntimeClient,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -46,8 +47,11 @@ impl Call {
     async fn make(self, client: &mut RuntimeClient<Channel>) -> Result<(), tonic::Status> {
         match self {
             Self::Hello(size) => {
-                let request =
-                    SayHelloRequest { service_name: "helloworld".into(), name: "x".repeat(size), data: None };
+                let request = SayHelloRequest {
+                    service_name: "helloworld".into(),
+                    name: "x".repeat(size),
+                    data: None,
+                };
                 client.say_hello(request).await.map(drop)
             }
             Self::State(store) => {
@@ -72,20 +76,32 @@ impl Call {
 }
 
 fn invocation(size: usize) -> InvokeServiceRequest {
-    let data = prost_types::Any { type_url: String::new(), value: vec![b'x'; size] };
-    let extension = HttpExtension { verb: 3, querystring: String::new() };
+    let data = prost_types::Any {
+        type_url: String::new(),
+        value: vec![b'x'; size],
+    };
+    let extension = HttpExtension {
+        verb: 3,
+        querystring: String::new(),
+    };
     let message = CommonInvokeRequest {
         method: "/echo".into(),
         data: Some(data),
         content_type: "application/octet-stream".into(),
         http_extension: Some(extension),
     };
-    InvokeServiceRequest { id: "echo".into(), message: Some(message) }
+    InvokeServiceRequest {
+        id: "echo".into(),
+        message: Some(message),
+    }
 }
 
 /// Connects once.
 pub async fn connect(address: &str) -> anyhow::Result<RuntimeClient<Channel>> {
-    let channel = Endpoint::from_shared(format!("http://{address}"))?.tcp_nodelay(true).connect().await?;
+    let channel = Endpoint::from_shared(format!("http://{address}"))?
+        .tcp_nodelay(true)
+        .connect()
+        .await?;
     Ok(RuntimeClient::new(channel))
 }
 
@@ -110,7 +126,11 @@ pub async fn closed_loop(
         latencies.extend(outcome?);
     }
     latencies.sort_unstable();
-    Ok(Round { calls: latencies.len() as u64, took: begun.elapsed(), latencies })
+    Ok(Round {
+        calls: latencies.len() as u64,
+        took: begun.elapsed(),
+        latencies,
+    })
 }
 
 async fn work(
@@ -164,15 +184,26 @@ where
         latencies.push(call.await??);
     }
     latencies.sort_unstable();
-    Ok(Round { calls: latencies.len() as u64, took: begun.elapsed(), latencies })
+    Ok(Round {
+        calls: latencies.len() as u64,
+        took: begun.elapsed(),
+        latencies,
+    })
 }
 
 /// Writes the value that [`Call::State`] reads.
 pub async fn prepare(address: &str, store: &str) -> anyhow::Result<()> {
     use layotto_proto::runtime::v1::{SaveStateRequest, StateItem};
 
-    let item = StateItem { key: "bench".into(), value: Bytes::from(vec![b'x'; 100]), ..StateItem::default() };
-    let request = SaveStateRequest { store_name: store.into(), states: vec![item] };
+    let item = StateItem {
+        key: "bench".into(),
+        value: Bytes::from(vec![b'x'; 100]),
+        ..StateItem::default()
+    };
+    let request = SaveStateRequest {
+        store_name: store.into(),
+        states: vec![item],
+    };
     connect(address).await?.save_state(request).await?;
     Ok(())
 }

@@ -50,10 +50,22 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
-        Command::Run { binary, rounds, seconds, only } => {
+        Command::Run {
+            binary,
+            rounds,
+            seconds,
+            only,
+        } => {
             process::pin_current(1);
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let options = cases::Options { binary, rounds, seconds, only };
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            let options = cases::Options {
+                binary,
+                rounds,
+                seconds,
+                only,
+            };
             let rows = runtime.block_on(cases::run(&options))?;
             print!("{}", report::markdown(&rows, &options));
             Ok(())
@@ -65,5 +77,8 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn multi_thread() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
 }

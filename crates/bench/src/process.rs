@@ -35,12 +35,18 @@ impl Server {
         let mut address = String::new();
         let output = child.stdout.take().context("no output")?;
         BufReader::new(output).read_line(&mut address)?;
-        Ok(Self { child, address: address.trim().to_owned() })
+        Ok(Self {
+            child,
+            address: address.trim().to_owned(),
+        })
     }
 
     /// Starts `command` on the first processor; it listens on `address`.
     pub fn start(command: &mut Command, address: String) -> anyhow::Result<Self> {
-        Ok(Self { child: spawn(command.stdout(Stdio::null()))?, address })
+        Ok(Self {
+            child: spawn(command.stdout(Stdio::null()))?,
+            address,
+        })
     }
 
     /// Processor time used by all threads so far.
@@ -56,7 +62,10 @@ impl Server {
     /// Resident memory in bytes.
     pub fn resident(&self) -> anyhow::Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .context("no VmRSS")?;
         let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(kib * 1024)
     }
@@ -65,13 +74,20 @@ impl Server {
 /// First field of `schedstat`: nanoseconds on a processor, see proc(5).
 fn run_nanos(path: &Path) -> anyhow::Result<u64> {
     let text = fs::read_to_string(path)?;
-    Ok(text.split_whitespace().next().context("empty schedstat")?.parse()?)
+    Ok(text
+        .split_whitespace()
+        .next()
+        .context("empty schedstat")?
+        .parse()?)
 }
 
 fn spawn(command: &mut Command) -> anyhow::Result<Child> {
     use std::os::unix::process::CommandExt;
 
-    #[allow(unsafe_code, reason = "the pin must be in place before the server starts its threads")]
+    #[allow(
+        unsafe_code,
+        reason = "the pin must be in place before the server starts its threads"
+    )]
     // SAFETY: between fork and exec only an async-signal-safe system call is made.
     unsafe {
         command.pre_exec(|| {
@@ -79,7 +95,10 @@ fn spawn(command: &mut Command) -> anyhow::Result<Child> {
             Ok(())
         });
     }
-    command.stdin(Stdio::null()).spawn().with_context(|| format!("{command:?}"))
+    command
+        .stdin(Stdio::null())
+        .spawn()
+        .with_context(|| format!("{command:?}"))
 }
 
 impl Drop for Server {

@@ -29,7 +29,9 @@ pub fn markdown(rows: &[Row], options: &Options) -> String {
 }
 
 fn commit() -> String {
-    let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
+    let output = Command::new("git")
+        .args(["rev-parse", "--short", "HEAD"])
+        .output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     text.unwrap_or_else(|_| "unknown".to_owned())
 }
@@ -37,5 +39,8 @@ fn commit() -> String {
 fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = text.lines().find_map(|line| line.strip_prefix("model name"));
-    name.map_or("unknown processor", |name| name.trim_start_matches([' ', '\t', ':'])).to_owned()
+    name.map_or("unknown processor", |name| {
+        name.trim_start_matches([' ', '\t', ':'])
+    })
+    .to_owned()
 }

@@ -3,7 +3,12 @@
 use std::convert::Infallible;
 
 use http_body_util::{BodyExt, Full};
-use hyper::{Request, Response, body::{Bytes, Incoming}, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
@@ -19,6 +24,11 @@ pub async fn serve() -> anyhow::Result<()> {
 }
 
 async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let body = request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let body = request
+        .into_body()
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default();
     Ok(Response::new(Full::new(body)))
 }

@@ -26,7 +26,9 @@ use layotto_core::Registry;
 /// Registers every back end: one line each.
 pub fn register(registry: &mut Registry) {
     registry.binding.add(|c: binding::Http| Arc::new(c));
-    registry.configuration.add(|c: configuration::Embedded| Arc::new(c));
+    registry
+        .configuration
+        .add(|c: configuration::Embedded| Arc::new(c));
     registry.configuration.add(|c: configuration::Memory| Arc::new(c));
     registry.file.add(|c: file::Local| Arc::new(c));
     registry.hello.add(|c: hello::HelloWorld| Arc::new(c));

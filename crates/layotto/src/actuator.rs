@@ -96,22 +96,41 @@ impl Actuator {
 
     /// INIT is alive: only a process that must be restarted is not.
     fn liveness(&self) -> Answer {
-        let own = self.0.health.readings().into_iter().filter(|reading| reading.name == STARTUP).collect::<Vec<_>>();
+        let own = self
+            .0
+            .health
+            .readings()
+            .into_iter()
+            .filter(|reading| reading.name == STARTUP)
+            .collect::<Vec<_>>();
         let status = own.first().map_or(Status::Up, |reading| reading.status);
-        let code = if status == Status::Down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        let code = if status == Status::Down {
+            StatusCode::SERVICE_UNAVAILABLE
+        } else {
+            StatusCode::OK
+        };
         reply(code, &json!({"components": self.readings(own), "status": status}))
     }
 
     fn readiness(&self) -> Answer {
         let status = self.0.health.overall();
-        let code = if status == Status::Up { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        reply(code, &json!({"components": self.readings(self.0.health.readings()), "status": status}))
+        let code = if status == Status::Up {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        reply(
+            code,
+            &json!({"components": self.readings(self.0.health.readings()), "status": status}),
+        )
     }
 
     fn info(&self) -> Answer {
         let collect = |list: fn(&dyn Facts) -> Value| -> Vec<Value> {
             let lists = self.0.facts.iter().map(|facts| list(&**facts));
-            lists.flat_map(|list| list.as_array().cloned().unwrap_or_default()).collect()
+            lists
+                .flat_map(|list| list.as_array().cloned().unwrap_or_default())
+                .collect()
         };
         let listener = |(name, address): &(String, String)| json!({"name": name, "address": address});
         reply(
@@ -170,13 +189,23 @@ impl Actuator {
         if method != Method::POST {
             return reply(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "use POST"}));
         }
-        let found = self.0.components.iter().find(|managed| managed.kind() == kind && managed.name() == name);
+        let found = self
+            .0
+            .components
+            .iter()
+            .find(|managed| managed.kind() == kind && managed.name() == name);
         let Some(managed) = found else {
-            return reply(StatusCode::NOT_FOUND, &json!({"error": format!("no component {kind}/{name}")}));
+            return reply(
+                StatusCode::NOT_FOUND,
+                &json!({"error": format!("no component {kind}/{name}")}),
+            );
         };
         match managed.open().await {
             Ok(()) => reply(StatusCode::OK, &json!({"status": managed.status()})),
-            Err(error) => reply(StatusCode::SERVICE_UNAVAILABLE, &json!({"error": error.message()})),
+            Err(error) => reply(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &json!({"error": error.message()}),
+            ),
         }
     }
 }
@@ -195,9 +224,10 @@ fn empty(status: StatusCode) -> Answer {
 fn respond(status: StatusCode, body: Bytes) -> Answer {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/json"),
+    );
     response
 }
 

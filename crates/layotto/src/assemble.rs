@@ -14,7 +14,7 @@ use http::{Method, Uri};
 use layotto_api::{
     Runtime,
     callback::{AppConfig, Callback, HealthProbe, ProbeKind},
-    grpc::{Dispatch, Options, Tracer},
+    grpc::{self, Dispatch, Options, Tracer},
     metrics::Metrics,
 };
 use layotto_core::{
@@ -26,20 +26,21 @@ use layotto_mesh::{
     Listener, drain,
     stack::{self, admin::Access, catch_panic, deadline},
 };
-use tracing::level_filters::LevelFilter;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::level_filters::LevelFilter;
 
 use crate::{
     actuator::{self, Actuator},
-    components::{Opened, Opening},
     cli::StartOptions,
+    components::{Opened, Opening},
     config::{self, Config, Grpc, Loaded, Terminal},
     data_dir::DataDir,
     facts::RuntimeFacts,
     logging::{self, Destination, Levels},
     managed::Managed,
     metrics_page::MetricsPage,
-    process_metrics, signals::Signals,
+    process_metrics,
+    signals::Signals,
     sofa_tracer::SofaTracer,
 };
 
@@ -69,7 +70,12 @@ pub fn run(loaded: &Loaded, options: &StartOptions, registry: Registry) -> anyho
 fn start_log(config: &Config, options: &StartOptions, registry: &Registry) -> anyhow::Result<Levels> {
     let destination = Destination::from_path(config.server.log_path.as_deref().unwrap_or_default());
     let level = config.server.log_level.unwrap_or(LevelFilter::INFO);
-    Ok(logging::init(&destination, level, options.component_log_level, registry)?)
+    Ok(logging::init(
+        &destination,
+        level,
+        options.component_log_level,
+        registry,
+    )?)
 }
 
 async fn serve(
@@ -85,37 +91,58 @@ async fn serve(
     let process = Process::new();
     let mut runtimes = Vec::new();
     for (listener, grpc) in bound.grpc {
-        runtimes.push((listener, process.runtime(loaded, options, grpc, &registry, data_dir).await?));
+        runtimes.push((
+            listener,
+            process
+                .runtime(loaded, options, grpc, &registry, data_dir)
+                .await?,
+        ));
     }
-    let managed: Vec<_> = runtimes.iter().flat_map(|(_, runtime)| runtime.managed.clone()).collect();
+    let managed: Vec<_> = runtimes
+        .iter()
+        .flat_map(|(_, runtime)| runtime.managed.clone())
+        .collect();
     let actuator = Actuator::new(Arc::new(actuator::State {
         health: process.health.clone(),
         levels,
         components: managed.clone(),
-        facts: runtimes.iter().map(|(_, runtime)| Arc::clone(&runtime.facts)).collect(),
+        facts: runtimes
+            .iter()
+            .map(|(_, runtime)| Arc::clone(&runtime.facts))
+            .collect(),
         listeners: bound.names,
         started: Utc::now(),
     }));
     let token = config.admin.token.as_ref().map(|token| token.expose().as_str());
     let access = Access::new(token).only(changes);
     for listener in bound.actuator {
-        let service = stack::over(actuator.clone()).push(access.clone().layer()).push(catch_panic::layer());
+        let service = stack::over(actuator.clone())
+            .push(access.clone().layer())
+            .push(catch_panic::layer());
         tokio::spawn(listener.serve(service.into_service(), process.admin.1.clone()));
     }
     for (listener, page) in bound.metrics {
         let page = MetricsPage::new(page, Arc::clone(&process.metrics));
         tokio::spawn(listener.serve(page, process.admin.1.clone()));
     }
-    let mut limit = config.server.graceful_timeout.or(options.drain_time).unwrap_or(DRAIN);
+    let mut limit = config
+        .server
+        .graceful_timeout
+        .or(options.drain_time)
+        .unwrap_or(DRAIN);
     for (listener, runtime) in runtimes {
         limit = runtime.drain_limit.unwrap_or(limit);
-        let service = stack::over(runtime.dispatch).push(deadline::layer()).push(catch_panic::layer());
+        let service = stack::over(runtime.dispatch)
+            .push(deadline::layer())
+            .push(catch_panic::layer());
         process_metrics::watch_connections(&process.metrics, listener.name(), listener.connections());
         tokio::spawn(listener.serve(service.into_service(), process.calls.1.clone()));
     }
     let pid_file = PidFile::write(config.pid.as_deref(), data_dir)?;
     process.startup.up();
-    process.tasks.spawn(watch(managed.clone(), process.shutdown.clone()));
+    process
+        .tasks
+        .spawn(watch(managed.clone(), process.shutdown.clone()));
     if loaded.file.is_none() {
         print!("{}", crate::banner::text(config, data_dir.path()));
     }
@@ -146,9 +173,20 @@ struct Bound<'a> {
 
 impl<'a> Bound<'a> {
     async fn all(config: &'a Config) -> anyhow::Result<Self> {
-        let mut bound = Self { grpc: Vec::new(), actuator: Vec::new(), metrics: Vec::new(), names: Vec::new() };
-        for listener in config.server.listeners.iter().filter(|listener| listener.bind_port) {
-            let mut settings = layotto_mesh::listener::Config::new(&listener.name, address(&listener.address));
+        let mut bound = Self {
+            grpc: Vec::new(),
+            actuator: Vec::new(),
+            metrics: Vec::new(),
+            names: Vec::new(),
+        };
+        for listener in config
+            .server
+            .listeners
+            .iter()
+            .filter(|listener| listener.bind_port)
+        {
+            let mut settings =
+                layotto_mesh::listener::Config::new(&listener.name, address(&listener.address));
             match &listener.terminal {
                 Terminal::Grpc(grpc) => {
                     settings.protocol = layotto_mesh::listener::Protocol::Http2;
@@ -164,8 +202,13 @@ impl<'a> Bound<'a> {
             }
         }
         for sink in &config.metrics {
-            let address = layotto_mesh::Address::Tcp { host: sink.address.clone(), port: sink.port };
-            let socket = bound.bind(&layotto_mesh::listener::Config::new("metrics", address)).await?;
+            let address = layotto_mesh::Address::Tcp {
+                host: sink.address.clone(),
+                port: sink.port,
+            };
+            let socket = bound
+                .bind(&layotto_mesh::listener::Config::new("metrics", address))
+                .await?;
             bound.metrics.push((socket, sink.endpoint.clone()));
         }
         Ok(bound)
@@ -173,14 +216,18 @@ impl<'a> Bound<'a> {
 
     async fn bind(&mut self, settings: &layotto_mesh::listener::Config) -> anyhow::Result<Listener> {
         let listener = Listener::bind(settings).await?;
-        self.names.push((listener.name().to_owned(), listener.local_addr().to_string()));
+        self.names
+            .push((listener.name().to_owned(), listener.local_addr().to_string()));
         Ok(listener)
     }
 }
 
 fn address(address: &config::Address) -> layotto_mesh::Address {
     match address {
-        config::Address::Tcp { host, port } => layotto_mesh::Address::Tcp { host: host.clone(), port: *port },
+        config::Address::Tcp { host, port } => layotto_mesh::Address::Tcp {
+            host: host.clone(),
+            port: *port,
+        },
         config::Address::Unix(path) => layotto_mesh::Address::Unix(path.clone()),
     }
 }
@@ -278,8 +325,11 @@ impl Process {
             tracer: loaded.config.tracing.as_ref().map(|_| tracer(app)),
             ..Options::default()
         };
+        let dispatch = Dispatch::new(Arc::clone(&runtime), settings);
+        let follow = grpc::follow(dispatch.health_reporter(), self.health.clone(), self.draining.clone());
+        self.tasks.spawn(follow);
         Ok(Served {
-            dispatch: Dispatch::new(Arc::clone(&runtime), settings),
+            dispatch,
             managed,
             facts: Arc::new(RuntimeFacts::new(callback, &grpc.runtime)),
             drain_limit: grpc.graceful_stop_timeout,

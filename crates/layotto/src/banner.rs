@@ -6,7 +6,10 @@ use crate::config::{Components, Config, RuntimeConfig, Terminal};
 
 /// The lines printed by a start without a configuration file.
 pub fn text(config: &Config, data_dir: &Path) -> String {
-    let mut text = format!("layotto {} without a configuration file\n\n", env!("CARGO_PKG_VERSION"));
+    let mut text = format!(
+        "layotto {} without a configuration file\n\n",
+        env!("CARGO_PKG_VERSION")
+    );
     for listener in &config.server.listeners {
         let what = match &listener.terminal {
             Terminal::Grpc(_) => "runtime API (gRPC)",
@@ -16,7 +19,11 @@ pub fn text(config: &Config, data_dir: &Path) -> String {
         line(&mut text, what, &listener.address.to_string());
     }
     for sink in &config.metrics {
-        line(&mut text, "metrics (HTTP)", &format!("{}:{}{}", sink.address, sink.port, sink.endpoint));
+        line(
+            &mut text,
+            "metrics (HTTP)",
+            &format!("{}:{}{}", sink.address, sink.port, sink.endpoint),
+        );
     }
     line(&mut text, "data", &data_dir.display().to_string());
     text.push('\n');

@@ -65,7 +65,9 @@ impl Opening<'_> {
         let known = secrets.secret_stores.set(secret.clone());
         debug_assert!(known.is_ok(), "secret stores are set once");
 
-        let stores = self.declare(&secrets, "config_store", &config.config_store, |r| &r.configuration)?;
+        let stores = self.declare(&secrets, "config_store", &config.config_store, |r| {
+            &r.configuration
+        })?;
         open_all(&stores.managed).await?;
         managed.extend(stores.managed);
         let configuration = stores.store;
@@ -136,11 +138,17 @@ impl Opening<'_> {
 
     fn sequencers(&self, secrets: &Arc<Secrets>) -> Result<Declared<dyn Sequencer>> {
         let select = || -> Select<dyn Sequencer> { Box::new(|registry| Some(&registry.sequencer)) };
-        self.declare_with(secrets, "sequencer", &self.config.sequencer, select, |config, prefix| {
-            let bounds = config.bigger_than.iter();
-            let bounds = bounds.map(|(key, bound)| Ok((prefix.apply_once(key)?, *bound)));
-            Ok(Box::new(Bounds(bounds.collect::<Result<_>>()?)))
-        })
+        self.declare_with(
+            secrets,
+            "sequencer",
+            &self.config.sequencer,
+            select,
+            |config, prefix| {
+                let bounds = config.bigger_than.iter();
+                let bounds = bounds.map(|(key, bound)| Ok((prefix.apply_once(key)?, *bound)));
+                Ok(Box::new(Bounds(bounds.collect::<Result<_>>()?)))
+            },
+        )
     }
 
     fn declare_with<T: ?Sized + Component>(
@@ -151,7 +159,10 @@ impl Opening<'_> {
         select: impl Fn() -> Select<T>,
         prepare: impl Fn(&ComponentConfig, &KeyPrefix) -> Result<Box<dyn Prepare<T>>>,
     ) -> Result<Declared<T>> {
-        let mut declared = Declared { store: Store::default(), managed: Vec::new() };
+        let mut declared = Declared {
+            store: Store::default(),
+            managed: Vec::new(),
+        };
         for (name, config) in configs {
             let mut config = config.clone();
             let prefix = self.prefix(section, name, &mut config)?;
@@ -169,7 +180,10 @@ impl Opening<'_> {
                 config,
                 registry: Arc::clone(&self.registry),
                 select: select(),
-                context: Context { name: name.clone(), ..self.context.clone() },
+                context: Context {
+                    name: name.clone(),
+                    ..self.context.clone()
+                },
                 secrets: Arc::clone(secrets),
                 backoff: Backoff::default(),
             }));

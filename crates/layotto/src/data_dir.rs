@@ -39,18 +39,32 @@ pub enum DataDirError {
 impl DataDir {
     /// Takes the directory, made when it is missing, readable by its owner alone.
     pub fn take(path: &Path) -> Result<Self, DataDirError> {
-        let io = |source| DataDirError::Io { path: path.to_owned(), source };
+        let io = |source| DataDirError::Io {
+            path: path.to_owned(),
+            source,
+        };
         make(path).map_err(io)?;
         let lock_path = path.join("layotto.lock");
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(lock_path);
+        let options = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(lock_path);
         let mut lock = options.map_err(io)?;
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut pid = String::new();
             lock.read_to_string(&mut pid).map_err(io)?;
-            return Err(DataDirError::Held { path: path.to_owned(), pid: pid.trim().to_owned() });
+            return Err(DataDirError::Held {
+                path: path.to_owned(),
+                pid: pid.trim().to_owned(),
+            });
         }
         write_pid(&mut lock).map_err(io)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
     }
 
     /// Where it is.

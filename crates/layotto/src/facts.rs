@@ -29,14 +29,19 @@ impl RuntimeFacts {
     /// The facts of the runtime that `config` describes.
     pub fn new(callback: Callback, config: &RuntimeConfig) -> Self {
         let target = |(name, rpc): (&String, &crate::config::ComponentConfig)| {
-            let channels = rpc.settings.parse::<Channels>().map(|parsed| parsed.config.channel).unwrap_or_default();
-            let shown = |Channel { protocol, listener }: Channel| {
-                json!({"rpc": name, "protocol": protocol, "listener": listener})
-            };
+            let channels = rpc
+                .settings
+                .parse::<Channels>()
+                .map(|parsed| parsed.config.channel)
+                .unwrap_or_default();
+            let shown = |Channel { protocol, listener }: Channel| json!({"rpc": name, "protocol": protocol, "listener": listener});
             channels.into_iter().map(shown).collect::<Vec<_>>()
         };
         let rpc_targets = config.rpcs.iter().flat_map(target).collect();
-        Self { callback, rpc_targets }
+        Self {
+            callback,
+            rpc_targets,
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use std::{
 use layotto_core::Registry;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
-    Layer, Registry as Subscriber, filter::Targets, fmt, layer::SubscriberExt, reload, util::SubscriberInitExt,
+    Layer, Registry as Subscriber, filter::Targets, fmt, layer::SubscriberExt, reload,
+    util::SubscriberInitExt,
 };
 
 /// Where the log goes.
@@ -70,7 +71,9 @@ struct Current {
 
 impl Current {
     fn targets(&self) -> Targets {
-        Targets::new().with_default(self.default).with_targets(self.modules.clone())
+        Targets::new()
+            .with_default(self.default)
+            .with_targets(self.modules.clone())
     }
 }
 
@@ -118,7 +121,10 @@ fn modules(registry: &Registry) -> BTreeMap<String, &'static str> {
         ("runtime", "layotto"),
         ("wire", "hyper"),
     ];
-    let mut modules: BTreeMap<_, _> = crates.iter().map(|&(name, module)| (name.to_owned(), module)).collect();
+    let mut modules: BTreeMap<_, _> = crates
+        .iter()
+        .map(|&(name, module)| (name.to_owned(), module))
+        .collect();
     for kind in registry.kinds() {
         let (name, module) = match kind.section() {
             "hellos" => ("hello", "layotto_components::hello"),
@@ -135,7 +141,11 @@ fn modules(registry: &Registry) -> BTreeMap<String, &'static str> {
         };
         modules.insert(name.to_owned(), module);
         // The types of one kind share its module's level: upstream names them one by one.
-        modules.extend(kind.listed().iter().map(|listed| (format!("{name}/{}", listed.name), module)));
+        modules.extend(
+            kind.listed()
+                .iter()
+                .map(|listed| (format!("{name}/{}", listed.name), module)),
+        );
     }
     modules
 }
@@ -148,13 +158,23 @@ pub fn init(
     registry: &Registry,
 ) -> io::Result<Levels> {
     let components = components.map(|level| ("layotto_components".to_owned(), level));
-    let current = Current { default, modules: components.into_iter().collect() };
+    let current = Current {
+        default,
+        modules: components.into_iter().collect(),
+    };
     let (filter, handle) = reload::Layer::new(current.targets());
     let (writer, colours) = writer(destination)?;
-    let lines = fmt::layer().with_writer(writer).with_ansi(colours).with_filter(filter);
+    let lines = fmt::layer()
+        .with_writer(writer)
+        .with_ansi(colours)
+        .with_filter(filter);
     // A second start in one process, as tests do it, keeps the first log.
     drop(tracing_subscriber::registry().with(lines).try_init());
-    Ok(Levels(Arc::new(LevelsState { handle, modules: modules(registry), current: Mutex::new(current) })))
+    Ok(Levels(Arc::new(LevelsState {
+        handle,
+        modules: modules(registry),
+        current: Mutex::new(current),
+    })))
 }
 
 type MakeWriter = Box<dyn Fn() -> Box<dyn Write> + Send + Sync>;
@@ -188,6 +208,11 @@ fn open(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("log file {}: {error}", path.display()));
-    OpenOptions::new().append(true).create(true).open(path).map_err(named)
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("log file {}: {error}", path.display()));
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .map_err(named)
 }

@@ -6,7 +6,9 @@ use layotto::{assemble, cli};
 use layotto_core::Registry;
 
 fn main() -> ExitCode {
-    cli::main(&registry(), |loaded, options| assemble::run(&loaded, &options, registry()))
+    cli::main(&registry(), |loaded, options| {
+        assemble::run(&loaded, &options, registry())
+    })
 }
 
 fn registry() -> Registry {

@@ -4,9 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use layotto_api::Slot;
-use layotto_core::{
-    Component, Context, Error, ErrorKind, Kind, Registry, Result, Settings, health::Status,
-};
+use layotto_core::{Component, Context, Error, ErrorKind, Kind, Registry, Result, Settings, health::Status};
 
 use crate::{backoff::Backoff, config::ComponentConfig, secrets::Secrets};
 
@@ -82,9 +80,19 @@ impl<T: ?Sized + Component> Opener<T> {
             let text = format!("component type {type_name} is not supported yet");
             Error::unavailable(text).with_detail(layotto_api::status::REASON, "NOT_SUPPORTED")
         })?;
-        let settings = self.secrets.inject(self.settings(), &self.config.secret_ref).await?;
+        let settings = self
+            .secrets
+            .inject(self.settings(), &self.config.secret_ref)
+            .await?;
         let refs = self.secrets.refs(&self.config.component_ref)?;
-        info.open(&settings, Context { refs, ..self.context.clone() }).await
+        info.open(
+            &settings,
+            Context {
+                refs,
+                ..self.context.clone()
+            },
+        )
+        .await
     }
 
     fn settings(&self) -> Settings {
@@ -172,6 +180,8 @@ impl<T: ?Sized + Component> Managed for Opener<T> {
 
 /// Whether `error` at start means that the configuration is wrong, not that a product is away.
 pub fn is_fatal(error: &Error) -> bool {
-    !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::FailedPrecondition)
+    !matches!(
+        error.kind(),
+        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::FailedPrecondition
+    )
 }
-

@@ -1,6 +1,11 @@
 //! The metrics endpoint: everything the process counts, for Prometheus.
 
-use std::{convert::Infallible, future::{Ready, ready}, sync::Arc, task::{Context, Poll}};
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -23,7 +28,10 @@ struct Page {
 impl MetricsPage {
     /// The page at `path`.
     pub fn new(path: impl Into<String>, metrics: Arc<Metrics>) -> Self {
-        Self(Arc::new(Page { path: path.into(), metrics }))
+        Self(Arc::new(Page {
+            path: path.into(),
+            metrics,
+        }))
     }
 
     fn answer(&self, path: &str) -> Response<Full<Bytes>> {

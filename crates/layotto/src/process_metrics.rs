@@ -25,7 +25,12 @@ pub fn watch_health(metrics: &Metrics, health: Health) {
 /// Adds the open connections of a listener.
 pub fn watch_connections(metrics: &Metrics, listener: &str, connections: Connections) {
     let listener = listener.to_owned();
-    metrics.register(|registry| registry.register_collector(Box::new(Open { listener, connections })));
+    metrics.register(|registry| {
+        registry.register_collector(Box::new(Open {
+            listener,
+            connections,
+        }))
+    });
 }
 
 #[derive(Debug)]
@@ -42,8 +47,12 @@ impl Collector for Process {
         )?;
         resident.encode(metric)?;
         let files = ConstGauge::new(open_files());
-        let metric =
-            encoder.encode_descriptor("process_open_fds", "Open file descriptors", None, files.metric_type())?;
+        let metric = encoder.encode_descriptor(
+            "process_open_fds",
+            "Open file descriptors",
+            None,
+            files.metric_type(),
+        )?;
         files.encode(metric)?;
         let cpu = ConstCounter::new(cpu_seconds());
         let metric = encoder.encode_descriptor(
@@ -59,7 +68,10 @@ impl Collector for Process {
 /// From `/proc/self/statm`, see proc(5); 0 where there is no such file.
 fn resident_bytes() -> i64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<i64>().ok());
+    let pages = statm
+        .split_whitespace()
+        .nth(1)
+        .and_then(|pages| pages.parse::<i64>().ok());
     pages.unwrap_or_default() * i64::try_from(rustix::param::page_size()).unwrap_or_default()
 }
 
@@ -71,8 +83,15 @@ fn open_files() -> i64 {
 fn cpu_seconds() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The name of the program, in brackets, may hold blanks.
-    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
-    let ticks: f64 = fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
+    let fields = stat
+        .rsplit_once(')')
+        .map_or("", |(_, fields)| fields)
+        .split_whitespace();
+    let ticks: f64 = fields
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<f64>().ok())
+        .sum();
     ticks / rustix::param::clock_ticks_per_second() as f64
 }
 

@@ -21,13 +21,21 @@ pub struct SofaTracer {
 impl SofaTracer {
     /// The tracer of one application.
     pub fn new(app_id: &str) -> Self {
-        Self { app_id: app_id.into() }
+        Self {
+            app_id: app_id.into(),
+        }
     }
 }
 
 impl Tracer for SofaTracer {
     fn begin(&self, path: &'static str, headers: &HeaderMap) -> Box<dyn Span> {
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        let text = |name| {
+            headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+                .to_owned()
+        };
         Box::new(Call {
             app_id: Arc::clone(&self.app_id),
             method: path,
@@ -90,7 +98,14 @@ mod tests {
             clock: Instant::now(),
         };
         let line = call.line(Code::NotFound, begun);
-        for part in ["AppName: app1", "Method: /s/M", "TraceId: t", "SpanId: 0.1", "processTime: 0ms", "result: 1"] {
+        for part in [
+            "AppName: app1",
+            "Method: /s/M",
+            "TraceId: t",
+            "SpanId: 0.1",
+            "processTime: 0ms",
+            "result: 1",
+        ] {
             assert!(line.contains(part), "{line}");
         }
         assert!(line.ends_with('\n'));

@@ -29,7 +29,7 @@ pub type Verified = Result<(), String>;
 pub type Trial = Pin<Box<dyn Future<Output = Verified>>>;
 
 /// How long an assertion waits for something that a correct component does at once.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_secs(7);
 
 /// One thing that a component must do.
 pub struct Assertion<T: ?Sized> {

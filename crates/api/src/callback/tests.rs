@@ -280,18 +280,20 @@ async fn an_event_in_hand_when_the_application_dies_is_delivered_to_the_next() {
 
 #[tokio::test]
 async fn events_wait_while_the_application_is_away() {
-    let (broker, runtime, mut app, _callback, address) = connected(Broker {
+    let (broker, runtime, mut app, callback, address) = connected(Broker {
         max_deliveries: 1,
         ..Broker::default()
     })
     .await;
     app.kill();
-    let listener = rebind(address).await;
+    while callback.is_connected() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let mut ids = Vec::new();
     for _ in 0..5 {
         ids.push(send(&runtime, "t1").await);
     }
-    let mut again = App::start(listener, Some(vec![topic("t1")]));
+    let mut again = App::start(rebind(address).await, Some(vec![topic("t1")]));
     let mut seen = Vec::new();
     for _ in 0..5 {
         let delivered = again.event().await;

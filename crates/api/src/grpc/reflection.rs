@@ -1,6 +1,6 @@
 //! Server reflection, both versions.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::LazyLock};
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
@@ -12,21 +12,19 @@ use super::methods::services;
 
 type Serve = dyn Fn(Request<Body>) -> BoxFuture<'static, Result<Response<Body>, Infallible>> + Send + Sync;
 
-/// The two reflection services. Their server types have no name, and they are called rarely, so
-/// they are kept as functions.
+/// The two reflection services. Their server types have no name, so they are kept as functions;
+/// and most processes are never asked, so each reads the descriptors when it is.
 pub(super) struct Reflection {
     pub(super) v1: Box<Serve>,
     pub(super) v1alpha: Box<Serve>,
 }
 
+const DECODES: &str = "invariant: the build wrote the descriptors";
+
 impl Reflection {
     pub(super) fn new() -> Self {
-        let v1 = builder()
-            .build_v1()
-            .expect("invariant: the build wrote the descriptors");
-        let v1alpha = builder()
-            .build_v1alpha()
-            .expect("invariant: the build wrote the descriptors");
+        let v1 = LazyLock::new(|| builder().build_v1().expect(DECODES));
+        let v1alpha = LazyLock::new(|| builder().build_v1alpha().expect(DECODES));
         Self {
             v1: Box::new(move |request| v1.clone().call(request)),
             v1alpha: Box::new(move |request| v1alpha.clone().call(request)),

@@ -14,6 +14,9 @@ use crate::clock::{Clock, Millis};
 const TTL: &str = "ttlInSeconds";
 const MISMATCH: &str = "possible etag mismatch. error from state store";
 
+/// No row has this etag: with Redis it stands for none, and the JavaScript client sends it for none.
+const NO_ETAG: &str = "0";
+
 /// The last moment that RFC 3339 can write.
 const LAST_MOMENT: Millis = 253_402_300_799_000;
 
@@ -61,7 +64,7 @@ enum Found {
 impl Change {
     /// A write; fails where its TTL is not a number.
     pub(super) fn set(set: Set) -> Result<Self> {
-        let required = match (&set.etag, set.options.concurrency) {
+        let required = match (given(&set.etag), set.options.concurrency) {
             (Some(etag), _) => parse_etag(etag).map(Required::Etag),
             (None, Concurrency::FirstWrite) => Ok(Required::Absent),
             (None, _) => Ok(Required::Nothing),
@@ -79,7 +82,7 @@ impl Change {
 
     /// A removal.
     pub(super) fn delete(delete: Delete) -> Self {
-        let required = match &delete.etag {
+        let required = match given(&delete.etag) {
             Some(etag) => parse_etag(etag).map(Required::Etag),
             None => Ok(Required::Nothing),
         };
@@ -195,6 +198,10 @@ fn missing(key: &str) -> Error {
         ErrorKind::Conflict,
         format!("etag does not match for key not found {key}"),
     )
+}
+
+fn given(etag: &Option<String>) -> Option<&str> {
+    etag.as_deref().filter(|etag| *etag != NO_ETAG)
 }
 
 fn parse_etag(etag: &str) -> Result<u64> {

@@ -167,6 +167,23 @@ async fn a_wrong_etag_is_a_conflict_and_a_malformed_one_is_invalid() {
 }
 
 #[tokio::test]
+async fn an_etag_of_0_is_none() {
+    for subject in subjects().await {
+        subject.store.set(set_if("k", "v1", "0")).await.unwrap();
+        subject.store.set(set_if("k", "v2", "0")).await.unwrap();
+        assert_eq!(subject.value("k").await.unwrap(), "v2");
+        let first = Set {
+            etag: Some("0".to_owned()),
+            ..set_first("k", "v3")
+        };
+        let refused = subject.store.set(first).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Conflict);
+        subject.store.delete(delete("k", Some("0"))).await.unwrap();
+        assert_eq!(subject.value("k").await, None);
+    }
+}
+
+#[tokio::test]
 async fn a_first_write_without_an_etag_needs_an_absent_key() {
     for subject in subjects().await {
         subject.store.set(set_first("k", "v1")).await.unwrap();

@@ -29,8 +29,10 @@ impl From<Output> for Outcome {
 
 fn command(folder: &Path, line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_layotto"));
-    command.args(line.split_whitespace()).current_dir(folder);
-    command.env("LAYOTTO_DATA_DIR", folder.join("layotto-data"));
+    command
+        .args(line.split_whitespace())
+        .current_dir(folder)
+        .env_clear();
     command
 }
 
@@ -141,7 +143,7 @@ fn check_lists_everything_and_start_refuses_only_errors() {
             &format!("  {}", errors[1])
         ]
     );
-    assert!(!folder.path().join("layotto-data").exists(), "nothing was opened");
+    assert!(!folder.path().join(".layotto").exists(), "nothing was opened");
     assert_eq!(run(folder.path(), "start -c none.json").code, Some(1));
 }
 
@@ -185,7 +187,7 @@ fn calls_and_stop_reach_a_running_process() {
         "file": {"f": {"type": "local"}},
     }));
     config["surprise"] = json!(1);
-    let files = folder.join("layotto-data/files");
+    let files = folder.join(".layotto/files");
     fs::create_dir_all(&files).unwrap();
     fs::write(files.join("note"), "hi").unwrap();
     let mut sidecar = Sidecar::with_config(folder, &config, &[]);

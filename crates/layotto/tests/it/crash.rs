@@ -61,7 +61,10 @@ impl Acknowledged {
                 self.published.insert(text);
             }
             Ack::Id(id) => assert!(self.ids.insert(id), "id {id} was handed out twice"),
-            Ack::Token(token) => assert!(self.tokens.insert(token), "fencing token {token} was granted twice"),
+            Ack::Token(token) => assert!(
+                self.tokens.insert(token),
+                "fencing token {token} was granted twice"
+            ),
         }
     }
 }
@@ -90,23 +93,42 @@ async fn write(port: u16, round: usize, writer: usize, acks: mpsc::Sender<Ack>, 
             return;
         }
         let name = format!("{round}-{writer}-{number}");
-        let Ok(made) = step(&mut client, number, &name).await else { return };
+        let Ok(made) = step(&mut client, number, &name).await else {
+            return;
+        };
         for ack in made {
             acks.send(ack).await.unwrap();
         }
     }
 }
 
-async fn step(client: &mut RuntimeClient<Channel>, number: usize, name: &str) -> Result<Vec<Ack>, tonic::Status> {
+async fn step(
+    client: &mut RuntimeClient<Channel>,
+    number: usize,
+    name: &str,
+) -> Result<Vec<Ack>, tonic::Status> {
     Ok(match number % 5 {
         0 => {
             let value = name.as_bytes().to_vec();
-            let item = StateItem { key: name.into(), value: value.clone().into(), ..StateItem::default() };
-            client.save_state(SaveStateRequest { store_name: "s".into(), states: vec![item] }).await?;
+            let item = StateItem {
+                key: name.into(),
+                value: value.clone().into(),
+                ..StateItem::default()
+            };
+            client
+                .save_state(SaveStateRequest {
+                    store_name: "s".into(),
+                    states: vec![item],
+                })
+                .await?;
             vec![Ack::State(name.into(), value)]
         }
         1 => {
-            let item = ConfigurationItem { key: name.into(), content: name.into(), ..Default::default() };
+            let item = ConfigurationItem {
+                key: name.into(),
+                content: name.into(),
+                ..Default::default()
+            };
             let request = SaveConfigurationRequest {
                 store_name: "c".into(),
                 app_id: "crash".into(),
@@ -129,7 +151,9 @@ async fn step(client: &mut RuntimeClient<Channel>, number: usize, name: &str) ->
         }
         3 => {
             // STRONG and WEAK in turn: both draw on one counter.
-            let options = SequencerOptions { increment: i32::from(number % 2 == 0) };
+            let options = SequencerOptions {
+                increment: i32::from(number.is_multiple_of(2)),
+            };
             let request = GetNextIdRequest {
                 store_name: "q".into(),
                 key: "k".into(),
@@ -154,8 +178,17 @@ async fn lock(client: &mut RuntimeClient<Channel>, owner: &str) -> Result<Vec<Ac
     if !answer.into_inner().success {
         return Ok(Vec::new());
     }
-    let token = token.expect("a grant has a fencing token").to_str().unwrap().parse().unwrap();
-    let request = UnlockRequest { store_name: "l".into(), resource_id: "r".into(), lock_owner: owner.into() };
+    let token = token
+        .expect("a grant has a fencing token")
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let request = UnlockRequest {
+        store_name: "l".into(),
+        resource_id: "r".into(),
+        lock_owner: owner.into(),
+    };
     client.unlock(request).await?;
     Ok(vec![Ack::Token(token)])
 }
@@ -180,7 +213,11 @@ async fn round(folder: &Path, round: usize, acknowledged: &mut Acknowledged) {
             stop.store(true, Ordering::Relaxed);
         }
     }
-    assert!(seen >= enough, "the process ended by itself: {}", process.output());
+    assert!(
+        seen >= enough,
+        "the process ended by itself: {}",
+        process.output()
+    );
     while writers.join_next().await.is_some() {}
 }
 
@@ -188,7 +225,11 @@ async fn verify(folder: &Path, acknowledged: &Acknowledged) {
     let (_process, port) = start(folder);
     let mut client = client(port).await;
     for (key, value) in &acknowledged.state {
-        let request = GetStateRequest { store_name: "s".into(), key: key.clone(), ..Default::default() };
+        let request = GetStateRequest {
+            store_name: "s".into(),
+            key: key.clone(),
+            ..Default::default()
+        };
         let answer = client.get_state(request).await.unwrap().into_inner();
         assert_eq!(answer.data, value.as_slice(), "state {key} is missing");
     }
@@ -198,7 +239,12 @@ async fn verify(folder: &Path, acknowledged: &Acknowledged) {
         keys: acknowledged.config.keys().cloned().collect(),
         ..Default::default()
     };
-    let items = client.get_configuration(request).await.unwrap().into_inner().items;
+    let items = client
+        .get_configuration(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .items;
     let stored: BTreeMap<_, _> = items.into_iter().map(|item| (item.key, item.content)).collect();
     assert_eq!(stored, acknowledged.config, "configuration is missing");
     received(&mut client, &acknowledged.published).await;
@@ -212,9 +258,18 @@ async fn received(client: &mut RuntimeClient<Channel>, published: &BTreeSet<Stri
         topic: "t".into(),
         ..Default::default()
     };
-    let wrap = |kind| SubscribeTopicEventsRequest { subscribe_topic_events_request_type: Some(kind) };
-    sender.send(wrap(SubscribeTopicEventsRequestType::InitialRequest(initial))).await.unwrap();
-    let mut events = client.subscribe_topic_events(ReceiverStream::new(requests)).await.unwrap().into_inner();
+    let wrap = |kind| SubscribeTopicEventsRequest {
+        subscribe_topic_events_request_type: Some(kind),
+    };
+    sender
+        .send(wrap(SubscribeTopicEventsRequestType::InitialRequest(initial)))
+        .await
+        .unwrap();
+    let mut events = client
+        .subscribe_topic_events(ReceiverStream::new(requests))
+        .await
+        .unwrap()
+        .into_inner();
     let mut missing = published.clone();
     while !missing.is_empty() {
         let event = tokio::time::timeout(PATIENCE, events.message()).await;
@@ -225,8 +280,14 @@ async fn received(client: &mut RuntimeClient<Channel>, published: &BTreeSet<Stri
             continue;
         };
         missing.remove(&String::from_utf8(event.data.to_vec()).unwrap());
-        let processed = SubscribeTopicEventsRequestProcessed { id: event.id, status: None };
-        sender.send(wrap(SubscribeTopicEventsRequestType::EventProcessed(processed))).await.unwrap();
+        let processed = SubscribeTopicEventsRequestProcessed {
+            id: event.id,
+            status: None,
+        };
+        sender
+            .send(wrap(SubscribeTopicEventsRequestType::EventProcessed(processed)))
+            .await
+            .unwrap();
     }
 }
 

@@ -6,8 +6,9 @@ use std::{
 };
 
 use layotto_proto::runtime::v1::{
-    CommonInvokeRequest, InvokeServiceRequest, PublishEventRequest, SubscribeTopicEventsRequest,
-    SubscribeTopicEventsRequestInitial, subscribe_topic_events_request::SubscribeTopicEventsRequestType,
+    CommonInvokeRequest, GetStateRequest, InvokeServiceRequest, PublishEventRequest,
+    SubscribeTopicEventsRequest, SubscribeTopicEventsRequestInitial,
+    subscribe_topic_events_request::SubscribeTopicEventsRequestType,
 };
 use serde_json::json;
 use tokio::{net::TcpListener, sync::mpsc};
@@ -22,12 +23,17 @@ use crate::{
 const WINDOW: u64 = 16 << 20;
 
 fn open_files(process: &Sidecar) -> usize {
-    fs::read_dir(format!("/proc/{}/fd", process.pid())).unwrap().count()
+    fs::read_dir(format!("/proc/{}/fd", process.pid()))
+        .unwrap()
+        .count()
 }
 
 fn resident(process: &Sidecar) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
@@ -60,22 +66,77 @@ async fn calls_cancelled_into_a_black_hole_leave_nothing_behind() {
     let mut process = Sidecar::with_config(folder.path(), &config(port, free_port(), &invoker), &[]);
     assert!(process.wait_for_port(port));
     let caller = client(port).await;
+    // Answered, so that the connection is open for sure.
+    caller
+        .clone()
+        .get_state(GetStateRequest::default())
+        .await
+        .unwrap_err();
     let baseline = open_files(&process);
     let calls = (0..50).map(|_| {
         let mut caller = caller.clone();
-        let message = CommonInvokeRequest { method: "/x".into(), ..Default::default() };
-        let request = InvokeServiceRequest { id: "svc".into(), message: Some(message) };
+        let message = CommonInvokeRequest {
+            method: "/x".into(),
+            ..Default::default()
+        };
+        let request = InvokeServiceRequest {
+            id: "svc".into(),
+            message: Some(message),
+        };
         // Dropping the call resets its stream.
-        async move { tokio::time::timeout(Duration::from_millis(100), caller.invoke_service(request)).await.is_err() }
+        async move {
+            tokio::time::timeout(Duration::from_millis(100), caller.invoke_service(request))
+                .await
+                .is_err()
+        }
     });
     let cancelled = futures::future::join_all(calls).await;
     let begun = Instant::now();
     assert!(cancelled.iter().all(|cancelled| *cancelled));
-    tokio::time::timeout(Duration::from_secs(1), open.wait_for(|open| *open == 0)).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(1), open.wait_for(|open| *open == 0))
+        .await
+        .unwrap()
+        .unwrap();
     while open_files(&process) > baseline {
-        assert!(begun.elapsed() < Duration::from_secs(1), "{} files, {baseline} before", open_files(&process));
+        assert!(
+            begun.elapsed() < Duration::from_secs(1),
+            "{} files, {baseline} before",
+            open_files(&process)
+        );
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn a_deadline_stops_the_work() {
+    let (hole, mut open) = black_hole().await;
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let invoker = json!({"rpcs": {"mosn": {"config": {"channel": [
+        {"protocol": "http", "listener": format!("127.0.0.1:{hole}"), "size": 4}]}}}});
+    let mut process = Sidecar::with_config(folder.path(), &config(port, free_port(), &invoker), &[]);
+    assert!(process.wait_for_port(port));
+    let mut caller = client(port).await;
+    let message = CommonInvokeRequest {
+        method: "/x".into(),
+        ..Default::default()
+    };
+    let mut request = tonic::Request::new(InvokeServiceRequest {
+        id: "svc".into(),
+        message: Some(message),
+    });
+    request.set_timeout(Duration::from_millis(200));
+    let call = tokio::spawn(async move { caller.invoke_service(request).await });
+    let wait = |count: usize| move |open: &usize| *open == count;
+    tokio::time::timeout(PATIENCE, open.wait_for(wait(1)))
+        .await
+        .unwrap()
+        .unwrap();
+    call.await.unwrap().unwrap_err();
+    tokio::time::timeout(Duration::from_secs(1), open.wait_for(wait(0)))
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 /// Publishes as fast as it goes, for `time`, while a subscriber reads nothing; returns the growth.
@@ -83,7 +144,8 @@ async fn flood(kind: &str, time: Duration) -> (u64, u64) {
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();
     // The broker's own queue is no matter of the stream's: it is kept short.
-    let pubsub = json!({"pub_subs": {"p": {"type": kind, "metadata": {"consumerID": "c", "maxQueued": "1000"}}}});
+    let pubsub =
+        json!({"pub_subs": {"p": {"type": kind, "metadata": {"consumerID": "c", "maxQueued": "1000"}}}});
     let mut process = Sidecar::with_config(folder.path(), &config(port, free_port(), &pubsub), &[]);
     assert!(process.wait_for_port(port));
     let mut subscriber = client(port).await;
@@ -94,10 +156,15 @@ async fn flood(kind: &str, time: Duration) -> (u64, u64) {
         ..Default::default()
     };
     let kind = SubscribeTopicEventsRequestType::InitialRequest(initial);
-    let request = SubscribeTopicEventsRequest { subscribe_topic_events_request_type: Some(kind) };
+    let request = SubscribeTopicEventsRequest {
+        subscribe_topic_events_request_type: Some(kind),
+    };
     sender.send(request).await.unwrap();
     // Held, never read.
-    let _events = subscriber.subscribe_topic_events(ReceiverStream::new(requests)).await.unwrap();
+    let _events = subscriber
+        .subscribe_topic_events(ReceiverStream::new(requests))
+        .await
+        .unwrap();
     let mut publisher = client(port).await;
     let baseline = resident(&process);
     let begun = Instant::now();
@@ -124,7 +191,10 @@ async fn flood(kind: &str, time: Duration) -> (u64, u64) {
 async fn a_flood_is_bounded(time: Duration) {
     for kind in ["in-memory", "embedded"] {
         let (published, growth) = flood(kind, time).await;
-        println!("{kind}: {published} events in {time:?}, resident memory grew by {} KiB", growth / 1024);
+        println!(
+            "{kind}: {published} events in {time:?}, resident memory grew by {} KiB",
+            growth / 1024
+        );
         assert!(growth <= WINDOW, "{kind}: grew by {growth} bytes");
     }
 }

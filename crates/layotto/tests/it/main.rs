@@ -1,5 +1,7 @@
 //! Whole-process tests: the real binary, real clients, ports chosen by the system.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod commands;
 mod crash;
 mod golden;

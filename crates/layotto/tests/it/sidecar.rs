@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Sidecar {
     child: Child,
     output: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Sidecar {
@@ -31,12 +33,19 @@ impl Sidecar {
         let mut command = Command::new(env!("CARGO_BIN_EXE_layotto"));
         command.args(arguments).current_dir(folder).env_clear();
         command.envs(env.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let output = Arc::new(Mutex::new(String::new()));
-        collect(child.stdout.take().unwrap(), &output);
-        collect(child.stderr.take().unwrap(), &output);
-        Self { child, output }
+        let stdout = collect(child.stdout.take().unwrap(), &output);
+        let stderr = collect(child.stderr.take().unwrap(), &output);
+        Self {
+            child,
+            output,
+            readers: vec![stdout, stderr],
+        }
     }
 
     /// Starts it with the configuration `config`, written to a file in `folder`.
@@ -96,6 +105,10 @@ impl Sidecar {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                // The last lines may still be on their way.
+                for reader in self.readers.drain(..) {
+                    reader.join().unwrap();
+                }
                 return status;
             }
             assert!(begun.elapsed() < PATIENCE, "does not end: {}", self.output());
@@ -104,7 +117,7 @@ impl Sidecar {
     }
 }
 
-fn collect(stream: impl std::io::Read + Send + 'static, output: &Arc<Mutex<String>>) {
+fn collect(stream: impl std::io::Read + Send + 'static, output: &Arc<Mutex<String>>) -> JoinHandle<()> {
     let output = Arc::clone(output);
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines() {
@@ -113,7 +126,7 @@ fn collect(stream: impl std::io::Read + Send + 'static, output: &Arc<Mutex<Strin
             output.push_str(&line);
             output.push('\n');
         }
-    });
+    })
 }
 
 impl Drop for Sidecar {
@@ -125,7 +138,11 @@ impl Drop for Sidecar {
 
 /// A port that nothing listens on now.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// A configuration file with one gRPC listener, serving `grpc_config`, and an actuator.

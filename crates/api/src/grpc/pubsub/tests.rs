@@ -1,23 +1,26 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use layotto_core::{
     Metadata,
     pubsub::{Features, PubSub, Subscribe},
 };
+use layotto_proto::runtime::v1::runtime_client::RuntimeClient;
 use layotto_proto::runtime::v1::{
     PublishEventRequest, SubscribeTopicEventsRequest, SubscribeTopicEventsRequestInitial,
     SubscribeTopicEventsRequestProcessed, TopicEventRequest, TopicEventResponse,
     subscribe_topic_events_request::SubscribeTopicEventsRequestType as Incoming,
     subscribe_topic_events_response::SubscribeTopicEventsResponseType as Outgoing,
 };
-use tokio::sync::mpsc;
+use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, transport::Channel};
 
 use super::{Events, publish_event, subscribe_topic_events};
 use crate::{
     Components, Runtime,
+    grpc::{Dispatch, Options},
     ops::pubsub::{
         Listed, Mode,
         fake::{Broker, Counts, Kept, runtime, slot},
@@ -555,4 +558,93 @@ async fn a_stream_follows_its_component() {
     }
     let id = publish(&runtime, "x").await;
     assert_eq!(client.event().await.id, id);
+}
+
+/// A client over HTTP/2, and the connection's end with the sidecar.
+async fn over_http2(runtime: &Arc<Runtime>) -> RuntimeClient<Channel> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let dispatch = Dispatch::new(Arc::clone(runtime), Options::default());
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let service = hyper_util::service::TowerToHyperService::new(dispatch);
+        let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        connection.serve_connection(TokioIo::new(stream), service).await
+    });
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap();
+    RuntimeClient::new(channel.connect().await.unwrap())
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_held_back_by_http2() {
+    let broker = broker();
+    let runtime = runtime_of(&broker);
+    let mut client = over_http2(&runtime).await;
+    let (requests, receiver) = mpsc::channel(16);
+    requests
+        .send(Ok(incoming(Incoming::InitialRequest(initial("p", "t1", &[])))))
+        .await
+        .unwrap();
+    let receiver = ReceiverStream::new(receiver).map(|request: Result<_, Status>| request.unwrap());
+    let mut events = client
+        .subscribe_topic_events(receiver)
+        .await
+        .unwrap()
+        .into_inner();
+    events.message().await.unwrap().unwrap();
+
+    let payload = "x".repeat(256 << 10);
+    for _ in 0..60 {
+        publish(&runtime, &payload).await;
+    }
+    // A unary call on the same connection: what can flow has flowed when it is answered.
+    client
+        .publish_event(PublishEventRequest {
+            pubsub_name: "p".to_owned(),
+            topic: "other".to_owned(),
+            ..PublishEventRequest::default()
+        })
+        .await
+        .unwrap();
+    // The flow-control windows and send buffers hold a few of the events, far from all.
+    let taken = broker.counts().taken;
+    assert!((1..20).contains(&taken), "{taken}");
+
+    for _ in 0..60 {
+        let event = events.message().await.unwrap().unwrap();
+        let Some(Outgoing::EventMessage(event)) = event.subscribe_topic_events_response_type else {
+            panic!("no event");
+        };
+        requests.send(Ok(processed(&event.id, None))).await.unwrap();
+    }
+    broker.until(|counts| counts.acked == 60).await;
+    drop(requests);
+    assert_eq!(events.message().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_client_that_resets_the_stream_releases_its_events() {
+    let broker = broker();
+    let runtime = runtime_of(&broker);
+    let mut client = over_http2(&runtime).await;
+    let open = async |client: &mut RuntimeClient<Channel>| {
+        let (requests, receiver) = mpsc::channel(16);
+        requests
+            .send(incoming(Incoming::InitialRequest(initial("p", "t1", &[]))))
+            .await
+            .unwrap();
+        let events = client
+            .subscribe_topic_events(ReceiverStream::new(receiver))
+            .await
+            .unwrap();
+        let mut events = events.into_inner();
+        events.message().await.unwrap().unwrap();
+        (requests, events)
+    };
+    let (_requests, mut events) = open(&mut client).await;
+    publish(&runtime, "x").await;
+    let first = events.message().await.unwrap();
+    drop(events);
+    let (_requests, mut events) = open(&mut client).await;
+    assert_eq!(events.message().await.unwrap(), first);
 }

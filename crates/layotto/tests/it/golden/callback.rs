@@ -38,10 +38,15 @@ impl App {
     /// Starts it on `port`, as `setup` says.
     pub async fn start(port: u16, setup: &Json) -> Self {
         let (sender, calls) = mpsc::channel(1024);
-        let subscriptions = setup.get("subscriptions").and_then(Json::as_array).map(|list| {
-            list.iter().map(subscription).collect()
-        });
-        let replies = setup.get("on_event").and_then(Json::as_array).cloned().unwrap_or_default();
+        let subscriptions = setup
+            .get("subscriptions")
+            .and_then(Json::as_array)
+            .map(|list| list.iter().map(subscription).collect());
+        let replies = setup
+            .get("on_event")
+            .and_then(Json::as_array)
+            .cloned()
+            .unwrap_or_default();
         let service = Service {
             calls: sender,
             subscriptions,
@@ -57,7 +62,10 @@ impl App {
 
     /// The next call, if one comes in time.
     pub async fn next(&mut self, patience: Duration) -> Option<Json> {
-        tokio::time::timeout(patience, self.calls.recv()).await.ok().flatten()
+        tokio::time::timeout(patience, self.calls.recv())
+            .await
+            .ok()
+            .flatten()
     }
 }
 
@@ -70,7 +78,9 @@ impl Drop for App {
 fn reply(json: &Json) -> Result<i32, Status> {
     if let Some(code) = json.get("code").and_then(Json::as_str) {
         assert_eq!(code, "UNIMPLEMENTED", "no other code is recorded");
-        return Err(Status::unimplemented(json["message"].as_str().unwrap_or_default()));
+        return Err(Status::unimplemented(
+            json["message"].as_str().unwrap_or_default(),
+        ));
     }
     Ok(match json.as_str() {
         Some("SUCCESS") => 0,
@@ -81,18 +91,33 @@ fn reply(json: &Json) -> Result<i32, Status> {
 }
 
 fn subscription(json: &Json) -> TopicSubscription {
-    let text = |name: &str| json.get(name).and_then(Json::as_str).unwrap_or_default().to_owned();
-    let metadata = json.get("metadata").and_then(Json::as_object).into_iter().flatten();
+    let text = |name: &str| {
+        json.get(name)
+            .and_then(Json::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let metadata = json
+        .get("metadata")
+        .and_then(Json::as_object)
+        .into_iter()
+        .flatten();
     TopicSubscription {
         pubsub_name: text("pubsub_name"),
         topic: text("topic"),
-        metadata: metadata.map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned())).collect(),
+        metadata: metadata
+            .map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned()))
+            .collect(),
     }
 }
 
 impl Service {
     async fn keep(&self, method: &str, request: Json) {
-        drop(self.calls.send(json!({"method": method, "request": request})).await);
+        drop(
+            self.calls
+                .send(json!({"method": method, "request": request}))
+                .await,
+        );
     }
 }
 
@@ -102,8 +127,15 @@ impl AppCallback for Service {
         &self,
         _: Request<()>,
     ) -> Result<Response<ListTopicSubscriptionsResponse>, Status> {
-        self.keep("spec.proto.runtime.v1.AppCallback/ListTopicSubscriptions", json!({})).await;
-        let subscriptions = self.subscriptions.clone().ok_or_else(|| Status::unimplemented("no subscriptions"))?;
+        self.keep(
+            "spec.proto.runtime.v1.AppCallback/ListTopicSubscriptions",
+            json!({}),
+        )
+        .await;
+        let subscriptions = self
+            .subscriptions
+            .clone()
+            .ok_or_else(|| Status::unimplemented("no subscriptions"))?;
         Ok(Response::new(ListTopicSubscriptionsResponse { subscriptions }))
     }
 
@@ -113,13 +145,21 @@ impl AppCallback for Service {
     ) -> Result<Response<TopicEventResponse>, Status> {
         let shown = {
             let pool = self.pool.lock().unwrap();
-            let descriptor = pool.get_message_by_name("spec.proto.runtime.v1.TopicEventRequest").unwrap();
+            let descriptor = pool
+                .get_message_by_name("spec.proto.runtime.v1.TopicEventRequest")
+                .unwrap();
             let bytes = request.into_inner().encode_to_vec();
             message_json::write(&DynamicMessage::decode(descriptor, bytes.as_slice()).unwrap())
         };
-        self.keep("spec.proto.runtime.v1.AppCallback/OnTopicEvent", shown).await;
+        self.keep("spec.proto.runtime.v1.AppCallback/OnTopicEvent", shown)
+            .await;
         let next = self.next.fetch_add(1, Ordering::Relaxed);
-        let reply = self.replies.get(next).or(self.replies.last()).cloned().unwrap_or(Ok(0));
+        let reply = self
+            .replies
+            .get(next)
+            .or(self.replies.last())
+            .cloned()
+            .unwrap_or(Ok(0));
         reply.map(|status| Response::new(TopicEventResponse { status }))
     }
 }

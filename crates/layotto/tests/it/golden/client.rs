@@ -100,7 +100,10 @@ impl Client {
 
     fn method(&self, path: &str) -> Option<MethodDescriptor> {
         let (service, name) = path.split_once('/')?;
-        self.pool.get_service_by_name(service)?.methods().find(|method| method.name() == name)
+        self.pool
+            .get_service_by_name(service)?
+            .methods()
+            .find(|method| method.name() == name)
     }
 
     /// Makes the call that `step` describes and returns its outcome in the form of the recording.
@@ -108,13 +111,22 @@ impl Client {
         let path = step["method"].as_str().unwrap();
         let method = self.method(path);
         let is_raw = step.get("request_bytes").is_some();
-        let (client_streams, server_streams) =
-            method.as_ref().map_or((false, false), |m| (m.is_client_streaming(), m.is_server_streaming()));
+        let (client_streams, server_streams) = method.as_ref().map_or((false, false), |m| {
+            (m.is_client_streaming(), m.is_server_streaming())
+        });
         let messages: Vec<Bytes> = match (&method, step.get("requests")) {
-            _ if is_raw => vec![STANDARD.decode(step["request_bytes"].as_str().unwrap()).unwrap().into()],
-            (Some(method), Some(requests)) => {
-                requests.as_array().unwrap().iter().map(|json| encode(&method.input(), json)).collect()
-            }
+            _ if is_raw => vec![
+                STANDARD
+                    .decode(step["request_bytes"].as_str().unwrap())
+                    .unwrap()
+                    .into(),
+            ],
+            (Some(method), Some(requests)) => requests
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|json| encode(&method.input(), json))
+                .collect(),
             (Some(method), None) => vec![encode(&method.input(), step.get("request").unwrap_or(&json!({})))],
             (None, _) => vec![Bytes::new()],
         };
@@ -125,7 +137,11 @@ impl Client {
         }
         let answers = self.stream(path, request).await;
         let output = method.map(|method| method.output());
-        let shape = if server_streams { Shape::Stream } else { Shape::Single };
+        let shape = if server_streams {
+            Shape::Stream
+        } else {
+            Shape::Single
+        };
         let mut outcome = outcome(answers, output.as_ref(), shape).await;
         if client_streams && !server_streams && outcome.get("code").is_none() {
             outcome.entry("response").or_insert(Json::Null);
@@ -141,7 +157,10 @@ impl Client {
         let mut client = tonic::client::Grpc::new(self.channel.clone())
             .max_decoding_message_size(usize::MAX)
             .max_encoding_message_size(usize::MAX);
-        client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        client
+            .ready()
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
         let path = format!("/{path}").parse().unwrap();
         client.streaming(request, path, Raw).await
     }
@@ -163,7 +182,12 @@ impl Client {
             // Nobody listens any more once the case is over.
             drop(received.send(Err(status)).await);
         });
-        Stream { method, sender: Some(sender), answers, task }
+        Stream {
+            method,
+            sender: Some(sender),
+            answers,
+            task,
+        }
     }
 }
 
@@ -303,9 +327,10 @@ fn shown(map: &MetadataMap) -> Json {
     for entry in map.iter() {
         let (name, value) = match entry {
             KeyAndValueRef::Ascii(name, value) => (name.as_str(), json!(value.to_str().unwrap_or_default())),
-            KeyAndValueRef::Binary(name, value) => {
-                (name.as_str(), json!({"b64": STANDARD.encode(value.to_bytes().unwrap_or_default())}))
-            }
+            KeyAndValueRef::Binary(name, value) => (
+                name.as_str(),
+                json!({"b64": STANDARD.encode(value.to_bytes().unwrap_or_default())}),
+            ),
         };
         if name.starts_with("grpc-") || name == "content-type" {
             continue;

@@ -59,11 +59,20 @@ impl Rules {
                 names.sort();
                 names.dedup();
                 for name in names {
-                    let get = |fields: &serde_json::Map<String, Json>| fields.get(name).cloned().unwrap_or(Json::Null);
-                    self.walk(&format!("{at}.{name}"), &get(upstream_fields), &get(our_fields), found);
+                    let get = |fields: &serde_json::Map<String, Json>| {
+                        fields.get(name).cloned().unwrap_or(Json::Null)
+                    };
+                    self.walk(
+                        &format!("{at}.{name}"),
+                        &get(upstream_fields),
+                        &get(our_fields),
+                        found,
+                    );
                 }
             }
-            (Json::Array(upstream_items), Json::Array(our_items)) if upstream_items.len() == our_items.len() => {
+            (Json::Array(upstream_items), Json::Array(our_items))
+                if upstream_items.len() == our_items.len() =>
+            {
                 let sorted = |items: &[Json]| {
                     let mut items = items.to_vec();
                     if self.unordered.iter().any(|pattern| matches(pattern, at)) {
@@ -78,7 +87,11 @@ impl Rules {
             }
             (upstream, ours) if upstream == ours => {}
             (upstream, ours) => {
-                found.push(Difference { at: at.to_owned(), upstream: upstream.clone(), ours: ours.clone() });
+                found.push(Difference {
+                    at: at.to_owned(),
+                    upstream: upstream.clone(),
+                    ours: ours.clone(),
+                });
             }
         }
     }
@@ -86,17 +99,18 @@ impl Rules {
 
 /// `ours` in the short form that a recording uses for long fields: `x_length`, or `x_len` and
 /// `x_sha256`.
-fn digested(
-    upstream: &serde_json::Map<String, Json>,
-    ours: &serde_json::Map<String, Json>,
-) -> Option<Json> {
+fn digested(upstream: &serde_json::Map<String, Json>, ours: &serde_json::Map<String, Json>) -> Option<Json> {
     let suffixes = ["_length", "_len"];
     let (name, suffix) = upstream.keys().find_map(|key| {
         let suffix = suffixes.iter().find(|suffix| key.ends_with(**suffix))?;
         Some((key.strip_suffix(suffix)?, *suffix))
     })?;
     let text = ours.get(name)?.as_str()?;
-    let bytes = if name == "hello" { text.as_bytes().to_vec() } else { STANDARD.decode(text).ok()? };
+    let bytes = if name == "hello" {
+        text.as_bytes().to_vec()
+    } else {
+        STANDARD.decode(text).ok()?
+    };
     let mut short = ours.clone();
     short.remove(name);
     short.insert(format!("{name}{suffix}"), json!(bytes.len()));
@@ -128,7 +142,9 @@ pub fn glob(glob: &str, text: &str) -> bool {
     match glob.split_once('*') {
         None => glob == text,
         Some((start, rest)) => text.strip_prefix(start).is_some_and(|text| {
-            (0..=text.len()).filter(|at| text.is_char_boundary(*at)).any(|at| self::glob(rest, &text[at..]))
+            (0..=text.len())
+                .filter_map(|at| text.get(at..))
+                .any(|tail| self::glob(rest, tail))
         }),
     }
 }

@@ -11,9 +11,18 @@ use crate::sidecar::PATIENCE;
 
 /// Makes the request that `step` describes.
 pub async fn request(port: u16, step: &Json) -> Json {
-    let text = |name: &str| step.get(name).and_then(Json::as_str).unwrap_or_default().to_owned();
-    let body = step.get("body").map(|body| body.as_str().map_or_else(|| body.to_string(), str::to_owned));
-    exchange(port, &text("method"), &text("path"), body.unwrap_or_default()).await.unwrap()
+    let text = |name: &str| {
+        step.get(name)
+            .and_then(Json::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let body = step
+        .get("body")
+        .map(|body| body.as_str().map_or_else(|| body.to_string(), str::to_owned));
+    exchange(port, &text("method"), &text("path"), body.unwrap_or_default())
+        .await
+        .unwrap()
 }
 
 /// GETs `path`.
@@ -33,7 +42,8 @@ async fn exchange(port: u16, method: &str, path: &str, body: String) -> anyhow::
         .uri(path)
         .header("host", format!("127.0.0.1:{port}"))
         .body(Full::new(Bytes::from(body)))?;
-    let answer = tokio::time::timeout(PATIENCE.max(Duration::from_secs(1)), sender.send_request(request)).await??;
+    let answer =
+        tokio::time::timeout(PATIENCE.max(Duration::from_secs(1)), sender.send_request(request)).await??;
     let status = answer.status().as_u16();
     let headers: Map<_, _> = answer
         .headers()

@@ -2,7 +2,9 @@
 //! an `Any` as type URL and bytes unless it holds a well-known wrapper.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value};
+use prost_reflect::{
+    DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, ReflectMessage, Value,
+};
 use serde_json::{Map, Value as Json, json};
 
 const ANY: &str = "google.protobuf.Any";
@@ -19,7 +21,9 @@ pub fn read(descriptor: &MessageDescriptor, json: &Json) -> DynamicMessage {
         return message;
     }
     for (name, json) in json.as_object().into_iter().flatten() {
-        let field = descriptor.get_field_by_name(name).unwrap_or_else(|| panic!("no field {name}"));
+        let field = descriptor
+            .get_field_by_name(name)
+            .unwrap_or_else(|| panic!("no field {name}"));
         message.set_field(&field, read_field(&field, json));
     }
     message
@@ -27,8 +31,14 @@ pub fn read(descriptor: &MessageDescriptor, json: &Json) -> DynamicMessage {
 
 fn read_any(message: &mut DynamicMessage, json: &Json) {
     let (url, value) = match json.get("@type").and_then(Json::as_str) {
-        None => (json["type_url"].as_str().unwrap_or_default().to_owned(), bytes(&json["value"])),
-        Some(STRING_VALUE) => (STRING_VALUE.to_owned(), wrap(json["value"].as_str().unwrap().as_bytes())),
+        None => (
+            json["type_url"].as_str().unwrap_or_default().to_owned(),
+            bytes(&json["value"]),
+        ),
+        Some(STRING_VALUE) => (
+            STRING_VALUE.to_owned(),
+            wrap(json["value"].as_str().unwrap().as_bytes()),
+        ),
         Some(BYTES_VALUE) => (BYTES_VALUE.to_owned(), wrap(&bytes(&json["value"]))),
         Some(other) => panic!("cannot pack {other}"),
     };
@@ -49,17 +59,29 @@ fn read_field(field: &FieldDescriptor, json: &Json) -> Value {
         let value = field.kind().as_message().unwrap().map_entry_value_field();
         let entries = json.as_object().unwrap().iter();
         return Value::Map(
-            entries.map(|(key, json)| (MapKey::String(key.clone()), read_one(&value.kind(), json))).collect(),
+            entries
+                .map(|(key, json)| (MapKey::String(key.clone()), read_one(&value.kind(), json)))
+                .collect(),
         );
     }
     if field.is_list() {
-        return Value::List(json.as_array().unwrap().iter().map(|json| read_one(&field.kind(), json)).collect());
+        return Value::List(
+            json.as_array()
+                .unwrap()
+                .iter()
+                .map(|json| read_one(&field.kind(), json))
+                .collect(),
+        );
     }
     read_one(&field.kind(), json)
 }
 
 fn read_one(kind: &Kind, json: &Json) -> Value {
-    let integer = || json.as_i64().or_else(|| json.as_str()?.parse().ok()).unwrap_or_else(|| panic!("{json}"));
+    let integer = || {
+        json.as_i64()
+            .or_else(|| json.as_str()?.parse().ok())
+            .unwrap_or_else(|| panic!("{json}"))
+    };
     match kind {
         Kind::Message(descriptor) => Value::Message(read(descriptor, json)),
         Kind::Enum(descriptor) => Value::EnumNumber(match json.as_str() {
@@ -82,9 +104,10 @@ fn read_one(kind: &Kind, json: &Json) -> Value {
 pub fn text(json: &Json) -> String {
     match json {
         Json::String(text) => text.clone(),
-        Json::Object(long) => {
-            long["repeat"].as_str().unwrap().repeat(usize::try_from(long["times"].as_u64().unwrap()).unwrap())
-        }
+        Json::Object(long) => long["repeat"]
+            .as_str()
+            .unwrap()
+            .repeat(usize::try_from(long["times"].as_u64().unwrap()).unwrap()),
         other => panic!("{other}"),
     }
 }
@@ -105,13 +128,17 @@ pub fn write(message: &DynamicMessage) -> Json {
     if descriptor.full_name() == ANY {
         return write_any(message);
     }
-    let fields = message.fields().map(|(field, value)| (field.name().to_owned(), write_field(&field, value)));
+    let fields = message
+        .fields()
+        .map(|(field, value)| (field.name().to_owned(), write_field(&field, value)));
     Json::Object(fields.collect())
 }
 
 fn write_any(message: &DynamicMessage) -> Json {
     let get = |name| message.get_field_by_name(name).unwrap().into_owned();
-    let (Value::String(url), Value::Bytes(value)) = (get("type_url"), get("value")) else { panic!("no Any") };
+    let (Value::String(url), Value::Bytes(value)) = (get("type_url"), get("value")) else {
+        panic!("no Any")
+    };
     if url.is_empty() && value.is_empty() {
         return json!({});
     }
@@ -134,7 +161,9 @@ fn write_field(field: &FieldDescriptor, value: &Value) -> Json {
         Value::Map(map) => {
             let value_kind = field.kind().as_message().unwrap().map_entry_value_field().kind();
             let entries = map.iter().map(|(key, value)| {
-                let MapKey::String(key) = key else { panic!("{key:?}") };
+                let MapKey::String(key) = key else {
+                    panic!("{key:?}")
+                };
                 (key.clone(), write_one(&value_kind, value))
             });
             Json::Object(entries.collect::<Map<_, _>>())
@@ -148,7 +177,9 @@ fn write_one(kind: &Kind, value: &Value) -> Json {
     match value {
         Value::Message(message) => write(message),
         Value::EnumNumber(number) => {
-            let name = kind.as_enum().and_then(|descriptor| descriptor.get_value(*number));
+            let name = kind
+                .as_enum()
+                .and_then(|descriptor| descriptor.get_value(*number));
             name.map_or_else(|| json!(number), |value| json!(value.name()))
         }
         Value::String(text) => json!(text),
