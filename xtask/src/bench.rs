@@ -1,11 +1,15 @@
-//! `cargo xtask bench`: runs the benchmark binary.
+//! `cargo xtask bench`: measures the release binary beside its floors.
 
 use anyhow::Result;
 
-use crate::{process, workspace::Workspace};
+use crate::{
+    process,
+    workspace::{Profile, Workspace},
+};
 
-/// Builds the benchmarks for release and runs them with `args`.
+/// Builds the binary and the benchmarks for release and runs them; `args` go to the benchmarks.
 pub fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
-    let mut bench = workspace.cargo(["run", "--release", "--locked", "--package", "layotto-bench", "--"]);
-    process::run(bench.args(args))
+    let binary = workspace.layotto(Profile::Release)?;
+    let mut bench = workspace.cargo(["run", "--release", "--locked", "--package", "layotto-bench", "--", "run"]);
+    process::run(bench.arg("--binary").arg(binary).args(args))
 }

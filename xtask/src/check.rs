@@ -1,15 +1,16 @@
 //! `cargo xtask check`: everything that is not a test.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::{
     configs, deny, deviations, directions, doc_blocks, generated, process,
-    step::{self, Outcome, Row, Step},
+    step::{self, Outcome, Step},
     tree,
     workspace::Workspace,
 };
 
-const STEPS: &[Step] = &[
+/// The steps, in order.
+pub const STEPS: &[Step] = &[
     Step {
         name: "fmt",
         run: fmt,
@@ -54,19 +55,7 @@ const STEPS: &[Step] = &[
 
 /// Runs the named steps, or all; true when none failed.
 pub fn run(workspace: &Workspace, names: &[String]) -> Result<bool> {
-    let known: Vec<_> = STEPS.iter().map(|step| step.name).collect();
-    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
-        bail!("no step `{unknown}`; there are: {}", known.join(", "));
-    }
-    let chosen = STEPS
-        .iter()
-        .filter(|step| names.is_empty() || names.iter().any(|name| name == step.name));
-    Ok(step::summarise(&step::run_all(workspace, chosen)))
-}
-
-/// Runs all steps.
-pub fn all(workspace: &Workspace) -> Vec<Row> {
-    step::run_all(workspace, STEPS)
+    step::run_named(workspace, STEPS.iter(), names)
 }
 
 fn fmt(workspace: &Workspace) -> Result<Outcome> {

@@ -41,8 +41,11 @@ enum Command {
         /// Names of steps; all when there are none.
         steps: Vec<String>,
     },
-    /// Runs every check and every test.
-    Test,
+    /// Runs every check and every test, or only the named ones.
+    Test {
+        /// Names of steps; all when there are none.
+        steps: Vec<String>,
+    },
     /// Runs the long scenarios in full.
     Soak {
         /// Only scenarios whose name contains this.
@@ -76,7 +79,7 @@ fn run(command: Command) -> Result<bool> {
     let workspace = Workspace::find()?;
     match command {
         Command::Check { steps } => check::run(&workspace, &steps),
-        Command::Test => test::run(&workspace),
+        Command::Test { steps } => test::run(&workspace, &steps),
         Command::Soak { filter } => soak::run(&workspace, filter.as_deref()).map(|()| true),
         Command::GenDocs => generated::write(&workspace).map(|()| true),
         Command::ApiMatrix(args) => api_matrix::run(&workspace, &args),

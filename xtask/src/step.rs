@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::workspace::Workspace;
 
@@ -22,18 +22,30 @@ pub struct Step {
     pub run: fn(&Workspace) -> Result<Outcome>,
 }
 
+/// Runs the named steps, or all where there are no names, and prints the table; true when none
+/// failed.
+pub fn run_named<'a>(
+    workspace: &Workspace,
+    steps: impl Iterator<Item = &'a Step> + Clone,
+    names: &[String],
+) -> Result<bool> {
+    let known: Vec<_> = steps.clone().map(|step| step.name).collect();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        bail!("no step `{unknown}`; there are: {}", known.join(", "));
+    }
+    let chosen = steps.filter(|step| names.is_empty() || names.iter().any(|name| name == step.name));
+    let rows: Vec<_> = chosen.map(|step| run_one(workspace, step)).collect();
+    Ok(summarise(&rows))
+}
+
 /// A step that was run.
-pub struct Row {
+struct Row {
     name: &'static str,
     outcome: Result<Outcome>,
     took: Duration,
 }
 
-/// Runs the steps in order and prints each failure where it happens.
-pub fn run_all<'a>(workspace: &Workspace, steps: impl IntoIterator<Item = &'a Step>) -> Vec<Row> {
-    steps.into_iter().map(|step| run_one(workspace, step)).collect()
-}
-
+/// Runs a step, and prints its failure where it happens.
 fn run_one(workspace: &Workspace, step: &Step) -> Row {
     println!("== {}", step.name);
     let start = Instant::now();
@@ -49,7 +61,7 @@ fn run_one(workspace: &Workspace, step: &Step) -> Row {
 }
 
 /// Prints the table; true when no step failed.
-pub fn summarise(rows: &[Row]) -> bool {
+fn summarise(rows: &[Row]) -> bool {
     println!();
     for row in rows {
         println!("{}", line(row));

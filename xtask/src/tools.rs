@@ -28,9 +28,9 @@ pub const NPM: Tool = Tool {
     program: "npm",
     package: "npm",
 };
-/// Runs Java, sources included.
+/// Compiles Java; what runs it comes with it.
 pub const JAVA: Tool = Tool {
-    program: "java",
+    program: "javac",
     package: "default-jdk-headless",
 };
 /// Gets Maven packages.
