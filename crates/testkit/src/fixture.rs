@@ -23,8 +23,6 @@ pub struct Facts {
     pub knows_missing_secrets: bool,
     /// The folder that names of files are relative to, where directories must be made beforehand.
     pub files_root: Option<PathBuf>,
-    /// An upload that fails leaves what was there before.
-    pub whole_uploads: bool,
     /// The metadata with which files are put.
     pub put_metadata: Metadata,
     /// What it greets with.
@@ -42,7 +40,6 @@ impl Default for Facts {
             secrets: HashMap::new(),
             knows_missing_secrets: true,
             files_root: None,
-            whole_uploads: true,
             put_metadata: Metadata::new(),
             greeting: String::new(),
             quirks: Vec::new(),
@@ -101,7 +98,6 @@ fn local_files(fixture: &mut Fixture) {
     let root = fixture.dir.path().join("files");
     fixture.settings.set("root", root.to_string_lossy().into_owned());
     fixture.facts.files_root = Some(root);
-    fixture.facts.whole_uploads = false;
     fixture.facts.durable = true;
     // Mode 0644; O_RDWR, O_CREAT and O_TRUNC, as Linux numbers them.
     let metadata = [("FileMode", "420"), ("FileFlag", "578")];

@@ -37,10 +37,7 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, oneshot};
 
 pub(crate) use self::writer::{Attempt, Effect, Failure};
-use self::{
-    backend::Backend,
-    writer::{Task, Work, Writer},
-};
+use self::writer::{Task, Work, Writer};
 use crate::clock::{Clock, Millis};
 
 mod backend;
@@ -114,6 +111,9 @@ pub(crate) struct Shared {
     commits: AtomicU64,
     operations: AtomicU64,
     broken: std::sync::OnceLock<String>,
+    /// The disk has no room left.
+    #[cfg(test)]
+    full: AtomicBool,
 }
 
 impl Store {

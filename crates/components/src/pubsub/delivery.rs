@@ -1,7 +1,8 @@
 //! Delivers the messages of one subscription.
 
-use std::{sync::Arc, task::Poll, time::Duration};
+use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll, time::Duration};
 
+use futures::FutureExt;
 use layotto_core::{
     Error, ErrorKind,
     pubsub::{Handler, Message, Outcome},
@@ -123,7 +124,9 @@ impl<J: Journal> Delivery<J> {
     }
 
     async fn handle(&self, message: Message, begun: oneshot::Sender<()>) -> Outcome {
-        let mut handling = self.handler.handle(message);
+        // A panic counts as a failure, else it would be repeated at once and for ever.
+        let handling = AssertUnwindSafe(self.handler.handle(message)).catch_unwind();
+        let mut handling = pin!(handling.map(|outcome| outcome.unwrap_or_else(|_| panicked())));
         if let Poll::Ready(outcome) = futures::poll!(&mut handling) {
             return outcome;
         }
@@ -196,4 +199,8 @@ impl<J: Journal> Delivery<J> {
             tracing::warn!(topic = self.place.topic, group = self.place.group, %error, "{problem}");
         }
     }
+}
+
+fn panicked() -> Outcome {
+    Outcome::Retry(Error::internal("the handler panicked"))
 }

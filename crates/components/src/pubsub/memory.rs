@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use layotto_core::{
     Component, Context, Error, Open, Result,
     pubsub::{Features, PubSub, Publish, Subscribe, Subscription},
@@ -50,7 +51,9 @@ impl Open for Memory {
 impl Journal for Log {
     type Body = Arc<Stored>;
 
-    async fn append(&self, message: Stored, times: Times, limit: usize) -> Result<u64> {
+    async fn append(&self, mut message: Stored, times: Times, limit: usize) -> Result<u64> {
+        // A copy: the payload may be a part of the request's buffer, which it would keep whole.
+        message.data = Bytes::copy_from_slice(&message.data);
         let now = self.clock.now();
         let groups = self.topics.groups(&message.topic);
         let room = Room::make(&message.topic, &groups, (limit, now), |_, _| Ok::<(), Error>(()))?;

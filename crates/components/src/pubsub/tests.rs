@@ -310,6 +310,23 @@ async fn a_handler_that_panics_loses_no_message() {
 }
 
 #[tokio::test]
+async fn a_handler_that_panics_each_time_is_not_asked_for_ever() {
+    let settings = json!({"redeliveryBackoff": "1ms", "maxDeliveries": 2, "deadLetterTopic": "dead"});
+    for subject in subjects(settings).await {
+        let mut dead = subject.subscribe("dead", "g").await;
+        let mut subscriber = subject.subscribe("t", "g").await;
+        subject.publish("t", "m").await;
+        for _ in 0..2 {
+            drop(subscriber.next().await.verdict);
+        }
+        tokio::select! {
+            text = dead.ack() => assert_eq!(text, "m"),
+            _ = subscriber.next() => panic!("delivered a third time"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses_and_takes_more_when_there_is_room() {
     for subject in subjects(json!({"maxQueued": 2, "concurrency": 1})).await {
         let mut slow = subject.subscribe("t", "slow").await;
@@ -407,6 +424,21 @@ async fn a_message_that_ended_is_never_delivered_and_takes_no_room() {
     let mut subscriber = subject.subscribe("t", "g").await;
     assert_eq!(subscriber.ack().await, "lasting");
     assert_eq!(subscriber.ack().await, "more");
+}
+
+#[tokio::test]
+async fn a_payload_that_waits_does_not_keep_the_request_that_it_came_in() {
+    for subject in subjects(json!({})).await {
+        drop(subject.subscribe("t", "g").await);
+        let request = Bytes::from(vec![b'm'; 4096]);
+        let message = Publish {
+            topic: "t".to_owned(),
+            data: request.slice(..3),
+            metadata: Metadata::new(),
+        };
+        subject.broker.publish(message).await.unwrap();
+        assert!(request.is_unique());
+    }
 }
 
 #[tokio::test]

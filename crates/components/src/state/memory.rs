@@ -122,7 +122,8 @@ impl Rows for Held<'_> {
 
     fn put(&mut self, key: &str, value: &Bytes, end: Millis) -> Result<()> {
         let row = Row {
-            value: value.clone(),
+            // A copy: the value is a part of the request's buffer, which it would keep whole.
+            value: Bytes::copy_from_slice(value),
             etag: self.store.last_etag.fetch_add(1, Ordering::Relaxed) + 1,
         };
         self.shard_mut(key).put(key, row, end);

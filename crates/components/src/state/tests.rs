@@ -381,3 +381,17 @@ async fn of_many_that_write_with_one_etag_one_succeeds() {
         assert_eq!(won, 1);
     }
 }
+
+#[tokio::test]
+async fn a_value_does_not_keep_the_message_that_it_came_in() {
+    for subject in subjects().await {
+        let message = Bytes::from(vec![b'v'; 4096]);
+        let value = message.slice(..3);
+        let request = Set {
+            value,
+            ..set("k", "")
+        };
+        subject.store.set(request).await.unwrap();
+        assert!(message.is_unique());
+    }
+}

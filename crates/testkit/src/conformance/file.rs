@@ -38,8 +38,6 @@ pub fn assertions() -> Vec<Assertion<dyn FileStore>> {
             a_failing_upload_is_an_error,
             concurrent_puts_lose_nothing,
             racing_puts_of_one_file_leave_one_whole,
-        ],
-        whole_uploads => [
             a_failing_upload_leaves_the_old_content,
             a_dropped_upload_leaves_the_old_content,
         ],
@@ -47,10 +45,6 @@ pub fn assertions() -> Vec<Assertion<dyn FileStore>> {
         durable => [survives_a_restart],
     };
     own.into_iter().chain(common::assertions()).collect()
-}
-
-fn whole_uploads(files: &Files) -> Option<&'static str> {
-    (!files.fixture.facts.whole_uploads).then_some("writes in place, with the open flags of the caller")
 }
 
 fn in_a_folder(files: &Files) -> Option<&'static str> {

@@ -4,25 +4,38 @@ use std::{
     fs::File,
     io,
     ops::Bound,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use redb::{BackendError, StorageBackend, backends::FileBackend};
 
 use super::Shared;
 
+/// Whether a file that is being made has no name yet, so that nobody finds it half made: it is
+/// synced once, before it gets its name.
+pub(super) type Unnamed = Arc<AtomicBool>;
+
 /// A file that is synced only where a component asked for it.
 #[derive(Debug)]
 pub(super) struct Backend {
     file: FileBackend,
     shared: Arc<Shared>,
+    unnamed: Unnamed,
 }
 
 impl Backend {
-    pub(super) fn new(file: File, shared: Arc<Shared>) -> Result<Self, redb::DatabaseError> {
+    pub(super) fn new(
+        file: File,
+        shared: Arc<Shared>,
+        unnamed: Unnamed,
+    ) -> Result<Self, redb::DatabaseError> {
         Ok(Self {
             file: FileBackend::new(file)?,
             shared,
+            unnamed,
         })
     }
 }
@@ -41,7 +54,7 @@ impl StorageBackend for Backend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if self.shared.os_only.load(Ordering::SeqCst) {
+        if self.unnamed.load(Ordering::SeqCst) || self.shared.os_only.load(Ordering::SeqCst) {
             return Ok(());
         }
         self.shared.syncs.fetch_add(1, Ordering::SeqCst);
@@ -49,6 +62,10 @@ impl StorageBackend for Backend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        #[cfg(test)]
+        if self.shared.full.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.file.write(offset, data)
     }
 

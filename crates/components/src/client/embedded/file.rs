@@ -5,16 +5,18 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use layotto_core::{Error, ErrorKind, Result};
 use redb::{Database, DatabaseError, ReadableDatabase, TableError};
+use uuid::Uuid;
 
 use super::{
-    Backend, CONFIGURATION, FORMAT, GROUP, LOCK, LOCK_END, MESSAGE, MESSAGE_USERS, META, QUEUE_ENTRY,
-    SEQUENCE, STATE, STATE_END, Shared,
+    CONFIGURATION, FORMAT, GROUP, LOCK, LOCK_END, MESSAGE, MESSAGE_USERS, META, QUEUE_ENTRY, SEQUENCE, STATE,
+    STATE_END, Shared,
+    backend::{Backend, Unnamed},
 };
 
 /// Memory for pages of the file.
@@ -67,9 +69,9 @@ async fn attempt(path: &Path, shared: &Arc<Shared>) -> Result<Option<Database>> 
 
 fn open_now(path: &Path, shared: &Arc<Shared>) -> Result<Option<Database>> {
     if !path.exists() {
-        create(path, shared)?;
+        return create(path, shared);
     }
-    let db = match open_with_redb(path, shared, false) {
+    let db = match open_existing(path, shared) {
         Ok(db) => db,
         Err(DatabaseError::DatabaseAlreadyOpen) => return Ok(None),
         Err(DatabaseError::Storage(redb::StorageError::Io(error))) if !is_damage(&error) => {
@@ -86,24 +88,55 @@ fn is_damage(error: &io::Error) -> bool {
     matches!(error.kind(), InvalidData | UnexpectedEof)
 }
 
-/// Makes a complete empty store beside `path` and moves it there, so that a crash leaves either
-/// no file or a whole one.
-fn create(path: &Path, shared: &Arc<Shared>) -> Result<()> {
+/// Makes a complete empty store beside `path` and gives it that name, so that a crash leaves either
+/// no file or a whole one. `None` where somebody else was faster: their file is never replaced.
+fn create(path: &Path, shared: &Arc<Shared>) -> Result<Option<Database>> {
     let mut fresh = path.as_os_str().to_owned();
-    fresh.push(".new");
+    // Not shared with another process that makes the same store.
+    fresh.push(format!(".{}.new", Uuid::new_v4().simple()));
     let fresh = PathBuf::from(fresh);
-    let remains = fs::remove_file(&fresh).or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(()),
-        _ => Err(error),
-    });
-    remains.map_err(|error| unusable(&fresh, "it cannot be replaced", error))?;
-    open_with_redb(&fresh, shared, true)
-        .map_err(redb::Error::from)
-        .and_then(|db| write_format(&db))
-        .map_err(|error| unusable(&fresh, "it cannot be made", error))?;
-    fs::rename(&fresh, path)
-        .and_then(|()| sync_folder(path))
-        .map_err(|error| unusable(path, "it cannot be made", error))
+    let unnamed = Unnamed::new(true.into());
+    let made = create_unnamed(&fresh, shared, &unnamed)
+        .map_err(|error| unusable(&fresh, "it cannot be made", error))
+        .and_then(|db| match give_name(&fresh, path) {
+            Ok(()) => Ok(Some(db)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(unusable(path, "it cannot be made", error)),
+        });
+    // Gone already where it was renamed, or never there.
+    fs::remove_file(&fresh).unwrap_or_default();
+    unnamed.store(false, Ordering::SeqCst);
+    made
+}
+
+fn give_name(fresh: &Path, path: &Path) -> io::Result<()> {
+    File::open(fresh)?.sync_all()?;
+    // Unlike a rename, a link never replaces.
+    match fs::hard_link(fresh, path) {
+        Err(error) if lacks_links(&error) => fs::rename(fresh, path)?,
+        linked => linked?,
+    }
+    sync_folder(path)
+}
+
+/// Whether the file system may have no links, as FAT.
+fn lacks_links(error: &io::Error) -> bool {
+    use io::ErrorKind::{PermissionDenied, Unsupported};
+    matches!(error.kind(), PermissionDenied | Unsupported)
+}
+
+fn create_unnamed(path: &Path, shared: &Arc<Shared>, unnamed: &Unnamed) -> Result<Database, redb::Error> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)?;
+    let backend = Backend::new(file, Arc::clone(shared), Arc::clone(unnamed))?;
+    let db = Database::builder()
+        .set_cache_size(CACHE)
+        .create_with_backend(backend)?;
+    write_format(&db)?;
+    Ok(db)
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
@@ -128,18 +161,17 @@ fn write_format(db: &Database) -> Result<(), redb::Error> {
     Ok(tx.commit()?)
 }
 
-fn open_with_redb(path: &Path, shared: &Arc<Shared>, new: bool) -> Result<Database, DatabaseError> {
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create_new(new).open(path)?;
+fn open_existing(path: &Path, shared: &Arc<Shared>) -> Result<Database, DatabaseError> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
     let size = file.metadata()?.len();
-    if size == 0 && !new {
+    if size == 0 {
         // redb would take it for a new file, and what it held would be gone without a word.
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is empty").into());
     }
     Database::builder()
         .set_cache_size(CACHE)
-        .set_check_integrity_on_open(size <= CHECKED_WHOLE && !new)
-        .create_with_backend(Backend::new(file, Arc::clone(shared))?)
+        .set_check_integrity_on_open(size <= CHECKED_WHOLE)
+        .create_with_backend(Backend::new(file, Arc::clone(shared), Unnamed::default())?)
 }
 
 fn check_format(path: &Path, db: &Database) -> Result<()> {

@@ -114,6 +114,42 @@ async fn a_defect_in_an_operation_fails_it_and_not_the_store() {
 }
 
 #[tokio::test]
+async fn on_a_full_disk_writes_fail_and_nothing_that_was_answered_is_lost() {
+    let folder = folder();
+    let store = open(&folder).await;
+    store.write(put("k", 1)).await.unwrap();
+    store.shared.full.store(true, Ordering::SeqCst);
+    for _ in 0..2 {
+        let error = store.write(put("k", 2)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
+    assert!(store.check().is_err());
+    store.shared.full.store(false, Ordering::SeqCst);
+    drop(store);
+    assert_eq!(get(&open(&folder).await, "k"), Some(1));
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_for_a_lazy_change_shows_before_the_next_write() {
+    let folder = folder();
+    let store = open(&folder).await;
+    let lazy = |tx: &WriteTransaction| {
+        tx.open_table(SEQUENCE)?.insert("k", 1)?;
+        Ok(((), Effect::Lazy))
+    };
+    store.write(lazy).await.unwrap();
+    store.shared.full.store(true, Ordering::SeqCst);
+    let shown = async {
+        while store.check().is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), shown)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn an_operation_is_carried_out_even_if_its_caller_went_away() {
     let folder = folder();
     let store = Arc::new(open(&folder).await);
@@ -194,6 +230,28 @@ async fn a_store_in_use_is_refused_and_the_holder_named() {
         error.message().contains(&std::process::id().to_string()),
         "{error}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_several_that_make_the_store_at_once_one_gets_it_and_keeps_what_it_writes() {
+    for round in 0..8 {
+        let folder = folder();
+        let mut openers = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let path = file_in(&folder);
+            openers.spawn(async move { file::open(&path, &Arc::default()).await.ok() });
+        }
+        let mut made = openers.join_all().await.into_iter().flatten();
+        let winner = made.next().unwrap();
+        assert!(made.next().is_none(), "round {round}");
+        let tx = winner.begin_write().unwrap();
+        tx.open_table(SEQUENCE).unwrap().insert("k", round).unwrap();
+        tx.commit().unwrap();
+        drop(winner);
+        assert_eq!(get(&open(&folder).await, "k"), Some(round));
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
 }
 
 #[tokio::test]

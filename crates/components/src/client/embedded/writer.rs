@@ -170,25 +170,27 @@ impl Writer {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.commit(&mut batch)));
         let broken = match outcome {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(file::failed(&self.path, *error).message().to_owned()),
-            Err(_) => Some("the embedded store hit a defect".to_owned()),
+            Ok(Err(error)) => Some(self.failed(*error)),
+            Err(_) => Some(self.remember("the embedded store hit a defect".to_owned())),
         };
         self.shared
             .operations
             .fetch_add(batch.len() as u64, Ordering::SeqCst);
-        self.remember(broken.as_deref());
         for work in batch {
             work.finish(broken.as_deref());
         }
     }
 
-    /// Marks the store as unusable once redb no longer accepts commits.
-    fn remember(&self, broken: Option<&str>) {
-        if let Some(reason) = broken
-            && self.db.begin_write().and_then(|tx| Ok(tx.abort()?)).is_err()
-        {
-            drop(self.shared.broken.set(reason.to_owned()));
+    fn failed(&self, error: redb::Error) -> String {
+        self.remember(file::failed(&self.path, error).message().to_owned())
+    }
+
+    /// Marks the store as unusable for `reason` once redb no longer accepts commits.
+    fn remember(&self, reason: String) -> String {
+        if self.db.begin_write().and_then(|tx| Ok(tx.abort()?)).is_err() {
+            drop(self.shared.broken.set(reason.clone()));
         }
+        reason
     }
 
     fn commit(&mut self, batch: &mut [Box<dyn Work>]) -> Result<(), Box<redb::Error>> {
@@ -215,8 +217,12 @@ impl Writer {
 
     fn keep_house(&mut self) {
         self.kept_house = Instant::now();
+        if self.shared.broken.get().is_some() {
+            self.dusty = false;
+            return;
+        }
         self.dusty = self.sweep().unwrap_or_else(|error| {
-            drop(file::failed(&self.path, error));
+            self.failed(error);
             false
         });
         if !self.dusty {
@@ -242,7 +248,7 @@ impl Writer {
         }
         let tx = self.db.begin_write().map_err(boxed);
         if let Err(error) = tx.and_then(|tx| self.end(tx, Effect::Durable)) {
-            drop(file::failed(&self.path, *error));
+            self.failed(*error);
         }
     }
 }

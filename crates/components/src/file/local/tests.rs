@@ -344,6 +344,7 @@ async fn files_and_empty_directories_are_deleted_and_links_themselves() {
     assert!(place.dir.path().join("out/secret").exists());
 }
 
+// deviation: D024
 #[tokio::test]
 async fn names_that_leave_the_root_are_refused() {
     for place in [Place::confined(), Place::walking()] {

@@ -46,8 +46,12 @@ impl Upload {
 
     /// Ends the upload: a new file gets its name.
     pub(super) fn finish(self) -> Result<()> {
-        let named = self.part.map_or(Ok(()), Part::finish);
-        named.map_err(|errno| Failure::Os(errno).during("open", &self.name))
+        let Some(part) = self.part else { return Ok(()) };
+        // First the content, or a loss of power could leave the name with neither old nor new.
+        let synced = self.file.sync_all().map_err(Failure::from);
+        synced.map_err(|failure| failure.during("write", &self.name))?;
+        part.finish()
+            .map_err(|errno| Failure::Os(errno).during("open", &self.name))
     }
 }
 

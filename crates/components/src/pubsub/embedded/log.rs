@@ -102,15 +102,22 @@ fn append(
     message: &Stored,
     times: Times,
     (limit, now): (usize, Millis),
-) -> Result<Appended, Failure> {
+) -> Attempt<Result<Appended>> {
     let mut groups = topics.groups(&message.topic);
     if groups.iter().all(|(_, queue)| queue.is_ephemeral()) {
         let unclaimed = topics.queue(&place((&message.topic, UNCLAIMED)));
         groups.push((UNCLAIMED.to_owned(), unclaimed));
     }
+    let mut effect = Effect::None;
     let room = Room::make(&message.topic, &groups, (limit, now), |group, entry| {
+        effect = Effect::Lazy;
         remove(tx, &message.topic, group, entry.id).map(drop)
-    })?;
+    });
+    let room = match room {
+        // Not a refusal of the operation, which would keep the messages that ended.
+        Err(Failure::Refused(full)) => return Ok((Err(full), effect)),
+        room => room?,
+    };
     let id = embedded::count(tx, "message")?;
     let metadata = serde_json::to_vec(&message.metadata).expect("invariant: a map of texts has a JSON form");
     let row = (message.topic.as_str(), &metadata[..], &message.data[..]);
@@ -128,11 +135,12 @@ fn append(
         end: times.end,
         body: (),
     };
-    Ok(Appended {
+    let appended = Appended {
         room,
         due: times.due.max(now),
         entry,
-    })
+    };
+    Ok((Ok(appended), Effect::Durable))
 }
 
 /// Takes a message out of a queue, and away when it was the last. `false` where it was gone.
@@ -204,12 +212,10 @@ impl Journal for Log {
 
     async fn append(&self, message: Stored, times: Times, limit: usize) -> Result<u64> {
         let (topics, clock) = (Arc::clone(&self.topics), self.store.clock().clone());
-        let operation = move |tx: &WriteTransaction| {
-            let appended = append(tx, &topics, &message, times, (limit, clock.now()))?;
-            Ok((appended, Effect::Durable))
-        };
+        let operation =
+            move |tx: &WriteTransaction| append(tx, &topics, &message, times, (limit, clock.now()));
         self.store
-            .write_then(operation, |outcome| outcome.map(enter))
+            .write_then(operation, |outcome| outcome?.map(enter))
             .await
     }
 
@@ -286,13 +292,50 @@ impl Journal for Log {
         let (topics, clock) = (Arc::clone(&self.topics), self.store.clock().clone());
         let operation = move |tx: &WriteTransaction| {
             let Some(copy) = copy_to(tx, &to, id)? else {
-                return Ok((None, Effect::None));
+                return Ok((Ok(None), Effect::None));
             };
-            let moved = append(tx, &topics, &copy, Times::default(), (limit, clock.now()))?;
-            remove(tx, &place.topic, &place.group, id)?;
-            Ok((Some(moved), Effect::Durable))
+            let (moved, effect) = append(tx, &topics, &copy, Times::default(), (limit, clock.now()))?;
+            if moved.is_ok() {
+                remove(tx, &place.topic, &place.group, id)?;
+            }
+            Ok((moved.map(Some), effect))
         };
-        let enter = |outcome: Result<Option<Appended>>| outcome.map(|moved| moved.map(enter));
-        self.store.write_then(operation, enter).await.map(|_| ())
+        let enter = |outcome: Result<Result<Option<Appended>>>| outcome?.map(|moved| moved.map(enter));
+        self.store.write_then(operation, enter).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{client::embedded::Durability, clock::Clock};
+
+    #[tokio::test]
+    async fn what_a_refused_message_pushed_out_is_gone_from_the_file_too() {
+        let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::manual());
+        let file = folder.path().join("layotto.db");
+        let store = Arc::new(Store::open(file, Durability::Os, clock.clone()).await.unwrap());
+        let (log, place) = (Log::open(Arc::clone(&store)).await.unwrap(), place(("t", "g")));
+        let _queue = log.group(&place, false).await.unwrap();
+        let message = || Stored {
+            topic: "t".to_owned(),
+            data: Bytes::from_static(b"m"),
+            metadata: Metadata::new(),
+        };
+        let brief = Times {
+            due: 0,
+            end: clock.after(Duration::from_secs(1)),
+        };
+        log.append(message(), brief, 2).await.unwrap();
+        let lasting = log.append(message(), Times::default(), 2).await.unwrap();
+        clock.advance(Duration::from_secs(1));
+        assert!(log.append(message(), Times::default(), 1).await.is_err());
+        let left = store
+            .write(move |tx| Ok((waiting(tx, "t", "g")?, Effect::None)))
+            .await
+            .unwrap();
+        assert_eq!(left.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [lasting]);
     }
 }

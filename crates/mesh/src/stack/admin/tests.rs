@@ -40,6 +40,7 @@ fn clients_on_this_machine_need_no_token() {
     }
 }
 
+// deviation: D033
 #[test]
 fn other_clients_need_the_token() {
     let access = Access::new(Some("secret"));
