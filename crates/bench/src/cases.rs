@@ -65,6 +65,12 @@ pub struct Row {
 }
 
 impl Row {
+    /// A figure without a floor; less is better.
+    fn alone(name: impl Into<String>, judged: f64, target: f64, unit: &'static str) -> Self {
+        let (value, floor) = (format!("{judged:.1} {unit}"), String::new());
+        Self { name: name.into(), value, floor, judged, target, at_least: false, unit }
+    }
+
     /// Whether the target was met.
     pub fn met(&self) -> bool {
         if self.at_least {
@@ -253,18 +259,9 @@ async fn start_and_idle(options: &Options) -> anyhow::Result<Vec<Row>> {
         starts.push(took.as_secs_f64() * 1e3);
         idle.push(sidecar.server.resident()? as f64 / 1e6);
     }
-    let row = |name: &str, value: f64, target: f64, unit: &'static str| Row {
-        name: name.to_owned(),
-        value: format!("{value:.1} {unit}"),
-        floor: String::new(),
-        judged: value,
-        target,
-        at_least: false,
-        unit,
-    };
     Ok(vec![
-        row("start to first answer, 10 components", median(starts), 10.0, "ms"),
-        row("idle resident memory, 10 components", median(idle), 10.0, "MB"),
+        Row::alone("start to first answer, 10 components", median(starts), 10.0, "ms"),
+        Row::alone("idle resident memory, 10 components", median(idle), 10.0, "MB"),
     ])
 }
 
@@ -274,42 +271,35 @@ async fn seed(options: &Options) -> anyhow::Result<Vec<Row>> {
     const SIZE: usize = 1024;
     let upstream = upstream()?;
     let (sidecar, _) = Sidecar::start(&options.binary, &upstream.address).await?;
-    let (mut p50, mut p99, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut pairs, mut cpu) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
         let direct = direct(&upstream.address, RATE, SIZE, options.counted()).await?;
         let before = sidecar.server.processor_time()?;
-        let through = load::open_loop(
-            &sidecar.server.address,
-            Call::Invoke(SIZE),
-            RATE,
-            options.counted(),
-        )
-        .await?;
+        let through = load::open_loop(&sidecar.server.address, Call::Invoke(SIZE), RATE, options.counted()).await?;
         let used = sidecar.server.processor_time()? - before;
         cpu.push(used.as_secs_f64() / through.took.as_secs_f64() * 100.0);
-        p50.push(added(&through, &direct, 0.5));
-        p99.push(added(&through, &direct, 0.99));
+        pairs.push((direct, through));
     }
     let resident = sidecar.server.resident()? as f64 / 1e6;
-    let row = |name: &str, value: f64, target: f64, unit: &'static str| Row {
-        name: format!("InvokeService, {RATE} calls/s of {SIZE} B: {name}"),
-        value: format!("{value:.3} {unit}"),
-        floor: String::new(),
-        judged: value,
-        target,
-        at_least: false,
-        unit,
+    let name = |name: &str| format!("InvokeService, {RATE} calls/s of {SIZE} B: {name}");
+    let added = |figure: &str, share: f64| {
+        let millis = |round: &Round| round.percentile(share).as_secs_f64() * 1e3;
+        let of = |figure: fn(f64, f64) -> f64| {
+            median(pairs.iter().map(|(direct, through)| figure(millis(direct), millis(through))).collect())
+        };
+        let judged = of(|direct, through| through - direct);
+        Row {
+            value: format!("{:.3} ms", of(|_, through| through)),
+            floor: format!("{:.3} ms, direct", of(|direct, _| direct)),
+            ..Row::alone(name(figure), judged, 0.2, "ms")
+        }
     };
     Ok(vec![
-        row("added p50", median(p50), 0.2, "ms"),
-        row("added p99", median(p99), 0.2, "ms"),
-        row("processor", median(cpu), 100.0, "%"),
-        row("resident memory", resident, 15.0, "MB"),
+        added("added p50", 0.5),
+        added("added p99", 0.99),
+        Row::alone(name("processor"), median(cpu), 100.0, "% of one"),
+        Row::alone(name("resident memory"), resident, 15.0, "MB"),
     ])
-}
-
-fn added(through: &Round, direct: &Round, share: f64) -> f64 {
-    (through.percentile(share).as_secs_f64() - direct.percentile(share).as_secs_f64()) * 1e3
 }
 
 /// The same calls straight to the service.

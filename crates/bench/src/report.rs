@@ -10,7 +10,7 @@ pub fn markdown(rows: &[Row], options: &Options) -> String {
         "Commit {}, {}, {} processors; median of {} rounds of {} s.\n\n",
         commit(),
         processor(),
-        std::thread::available_parallelism().map_or(1, usize::from),
+        cpuinfo().lines().filter(|line| line.starts_with("processor")).count(),
         options.rounds,
         options.seconds,
     );
@@ -36,8 +36,12 @@ fn commit() -> String {
     text.unwrap_or_else(|_| "unknown".to_owned())
 }
 
+fn cpuinfo() -> String {
+    fs::read_to_string("/proc/cpuinfo").unwrap_or_default()
+}
+
 fn processor() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let text = cpuinfo();
     let name = text.lines().find_map(|line| line.strip_prefix("model name"));
     name.map_or("unknown processor", |name| {
         name.trim_start_matches([' ', '\t', ':'])

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod commands;
+mod components;
 mod crash;
+mod deviations;
 mod golden;
 mod lifecycle;
 mod limits;

@@ -94,6 +94,7 @@ async fn a_damaged_store_is_refused_and_left_as_it_is() {
     assert_eq!(fs::read(data.join("layotto.db")).unwrap(), junk);
 }
 
+// deviation: D032
 #[tokio::test]
 async fn log_levels_change_at_run_time_and_unknown_ones_are_refused() {
     let folder = tempfile::tempdir().unwrap();
