@@ -10,6 +10,14 @@ use crate::{
 /// Builds the binary and the benchmarks for release and runs them; `args` go to the benchmarks.
 pub fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
     let binary = workspace.layotto(Profile::Release)?;
-    let mut bench = workspace.cargo(["run", "--release", "--locked", "--package", "layotto-bench", "--", "run"]);
+    let mut bench = workspace.cargo([
+        "run",
+        "--release",
+        "--locked",
+        "--package",
+        "layotto-bench",
+        "--",
+        "run",
+    ]);
     process::run(bench.arg("--binary").arg(binary).args(args))
 }

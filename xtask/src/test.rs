@@ -3,7 +3,7 @@
 mod report;
 
 use std::{
-    env, fs,
+    env,
     io::{BufRead, BufReader, IsTerminal},
     process::{Command, Stdio},
 };
@@ -14,12 +14,8 @@ use self::report::Report;
 use crate::{
     api_matrix, check, clients, process,
     step::{self, Outcome, Step},
-    tools,
     workspace::Workspace,
 };
-
-/// The file that a test adds a line to when it finds that it cannot run here.
-const SKIPS: &str = "LAYOTTO_TEST_SKIPS";
 
 const STEPS: &[Step] = &[
     Step {
@@ -42,20 +38,12 @@ pub fn run(workspace: &Workspace, names: &[String]) -> Result<bool> {
 }
 
 fn tests(workspace: &Workspace) -> Result<Outcome> {
-    let skips = tempfile::NamedTempFile::new()?;
     let mut report = Report::default();
-    if let Err(reason) = tools::STRACE.ensure() {
-        println!("{reason}: the tests that count system calls are skipped");
-    }
     let mut cargo = workspace.cargo(["test", "--workspace", "--locked", "--no-fail-fast"]);
-    cargo.env(SKIPS, skips.path());
     if std::io::stdout().is_terminal() && env::var_os("CARGO_TERM_COLOR").is_none() {
         cargo.env("CARGO_TERM_COLOR", "always");
     }
     let status = stream(&mut cargo, &mut report);
-    report
-        .skipped
-        .extend(fs::read_to_string(skips.path())?.lines().map(str::to_owned));
     report.print_skipped();
     status?;
     Ok(Outcome::Done(report.totals()))

@@ -13,11 +13,6 @@ pub struct Tool {
     package: &'static str,
 }
 
-/// Counts system calls.
-pub const STRACE: Tool = Tool {
-    program: "strace",
-    package: "strace",
-};
 /// Runs JavaScript.
 pub const NODE: Tool = Tool {
     program: "node",

@@ -1,7 +1,7 @@
 //! Where this workspace is, and how its cargo and its binary are run.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -20,7 +20,7 @@ pub enum Profile {
     Release,
 }
 
-/// The clone that this xtask was built from.
+/// The clone that xtask was called in.
 pub struct Workspace {
     root: PathBuf,
     target: PathBuf,
@@ -30,7 +30,9 @@ pub struct Workspace {
 impl Workspace {
     /// Asks cargo for the members; fails where the lock file is out of date.
     pub fn find() -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        // Asked at run time: a build may be shared by clones in several places.
+        let own = env::var_os("CARGO_MANIFEST_DIR").context("run as `cargo xtask`")?;
+        let root = Path::new(&own)
             .parent()
             .context("xtask is not in a workspace")?
             .to_owned();
@@ -147,8 +149,8 @@ fn walk(folder: &Path, visit: &mut dyn FnMut(PathBuf)) -> Result<()> {
 }
 
 fn cargo_in(root: &Path) -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(root);
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    process::without_package(cargo.current_dir(root));
     cargo
 }
 

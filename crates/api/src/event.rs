@@ -9,7 +9,7 @@ pub mod publish;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -127,11 +127,18 @@ impl<'de> Deserialize<'de> for Envelope {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope, A::Error> {
-                let mut envelope = Envelope::default();
-                while let Some((name, value)) = map.next_entry()? {
-                    envelope.set_raw(name, value);
+                let mut attributes: Vec<(String, Box<RawValue>)> = Vec::new();
+                // A search through the attributes so far would let one message with a great many
+                // of them keep a thread busy for minutes.
+                let mut places = HashMap::new();
+                while let Some((name, value)) = map.next_entry::<String, _>()? {
+                    let place = *places.entry(name.clone()).or_insert(attributes.len());
+                    match attributes.get_mut(place) {
+                        Some((_, current)) => *current = value,
+                        None => attributes.push((name, value)),
+                    }
                 }
-                Ok(envelope)
+                Ok(Envelope(attributes))
             }
         }
         deserializer.deserialize_map(Attributes)

@@ -6,6 +6,7 @@
 pub mod callback;
 pub mod event;
 pub mod grpc;
+pub mod listing;
 pub mod metrics;
 pub mod ops;
 pub mod runtime;

@@ -56,6 +56,8 @@ pub struct Runtime {
     pub tasks: TaskTracker,
     /// Topics the application gets now.
     pub subscriptions: crate::ops::pubsub::Subscriptions,
+    /// Configuration that is watched now.
+    pub watches: crate::ops::configuration::Watches,
     pub(crate) sequences: crate::ops::sequencer::SegmentCaches,
 }
 
@@ -70,6 +72,7 @@ impl Runtime {
     ) -> Self {
         let sequences = crate::ops::sequencer::SegmentCaches::default();
         let subscriptions = crate::ops::pubsub::Subscriptions::default();
+        let watches = crate::ops::configuration::Watches::default();
         Self {
             app_id: app_id.into(),
             components,
@@ -77,6 +80,7 @@ impl Runtime {
             shutdown,
             tasks,
             subscriptions,
+            watches,
             sequences,
         }
     }

@@ -25,6 +25,8 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 pub trait Facts: Send + Sync {
     /// Live subscriptions to topics.
     fn subscriptions(&self) -> Value;
+    /// Live subscriptions to configuration.
+    fn configuration_subscriptions(&self) -> Value;
     /// Where calls to other services go.
     fn rpc_targets(&self) -> Value;
 }
@@ -143,6 +145,7 @@ impl Actuator {
                 },
                 "components": self.components(),
                 "subscriptions": collect(|facts| facts.subscriptions()),
+                "configuration_subscriptions": collect(|facts| facts.configuration_subscriptions()),
                 "rpc_targets": collect(|facts| facts.rpc_targets()),
                 "listeners": self.0.listeners.iter().map(listener).collect::<Vec<_>>(),
             }),

@@ -1,7 +1,8 @@
 //! From configuration to a running process, and its orderly end.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -23,7 +24,9 @@ use layotto_core::{
     shared::Shared,
 };
 use layotto_mesh::{
-    Listener, drain,
+    Listener,
+    connection::Connections,
+    drain,
     stack::{self, admin::Access, catch_panic, deadline},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -39,6 +42,7 @@ use crate::{
     logging::{self, Destination, Levels},
     managed::Managed,
     metrics_page::MetricsPage,
+    part::Parts,
     process_metrics,
     signals::Signals,
     sofa_tracer::SofaTracer,
@@ -48,9 +52,11 @@ use crate::{
 const DRAIN: Duration = Duration::from_secs(30);
 /// How long everything after the calls may take: flushing components, ending tasks.
 const CLOSE: Duration = Duration::from_secs(5);
-/// How often components are asked whether they are well.
+/// How long file operations that nobody waits for any more may take at the very end.
+const LEFT_OVER: Duration = Duration::from_millis(500);
+/// How often a component is asked whether it is well.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
-/// The same, while one of them is not.
+/// The same, while it is not.
 const RECHECK_EVERY: Duration = Duration::from_millis(500);
 
 /// Runs the process until it is told to end.
@@ -64,7 +70,10 @@ pub fn run(loaded: &Loaded, options: &StartOptions, registry: Registry) -> anyho
         threads.worker_threads(processors.max(1));
     }
     let threads = threads.enable_all().build()?;
-    threads.block_on(serve(loaded, options, Arc::new(registry), levels, &data_dir))
+    let outcome = threads.block_on(serve(loaded, options, Arc::new(registry), levels, &data_dir));
+    // Dropping it would wait for ever for a file operation that does not come back.
+    threads.shutdown_timeout(LEFT_OVER);
+    outcome
 }
 
 fn start_log(config: &Config, options: &StartOptions, registry: &Registry) -> anyhow::Result<Levels> {
@@ -88,7 +97,8 @@ async fn serve(
     let config = &loaded.config;
     let mut signals = Signals::install()?;
     let bound = Bound::all(config).await?;
-    let process = Process::new();
+    let process = Process::new(config);
+    process_metrics::watch_connections(&process.metrics, bound.connections());
     let mut runtimes = Vec::new();
     for (listener, grpc) in bound.grpc {
         runtimes.push((
@@ -125,26 +135,28 @@ async fn serve(
         let page = MetricsPage::new(page, Arc::clone(&process.metrics));
         tokio::spawn(listener.serve(page, process.admin.1.clone()));
     }
-    let mut limit = config
-        .server
-        .graceful_timeout
-        .or(options.drain_time)
-        .unwrap_or(DRAIN);
+    let default_limit = config.server.graceful_timeout.or(options.drain_time);
+    let limits = runtimes
+        .iter()
+        .map(|(_, runtime)| runtime.drain_limit.or(default_limit).unwrap_or(DRAIN));
+    let limit = limits.max().unwrap_or(DRAIN);
     for (listener, runtime) in runtimes {
-        limit = runtime.drain_limit.unwrap_or(limit);
         let service = stack::over(runtime.dispatch)
             .push(deadline::layer())
             .push(catch_panic::layer());
-        process_metrics::watch_connections(&process.metrics, listener.name(), listener.connections());
         tokio::spawn(listener.serve(service.into_service(), process.calls.1.clone()));
     }
     let pid_file = PidFile::write(config.pid.as_deref(), data_dir)?;
     process.startup.up();
-    process
-        .tasks
-        .spawn(watch(managed.clone(), process.shutdown.clone()));
+    for component in &managed {
+        process
+            .tasks
+            .spawn(watch(Arc::clone(component), process.shutdown.clone()));
+    }
     if loaded.file.is_none() {
-        print!("{}", crate::banner::text(config, data_dir.path()));
+        let banner = crate::banner::text(config, data_dir.path());
+        // A closed standard output must not end the process.
+        drop(io::stdout().lock().write_all(banner.as_bytes()));
     }
 
     let signal = signals.end().await;
@@ -214,6 +226,15 @@ impl<'a> Bound<'a> {
         Ok(bound)
     }
 
+    /// Those of each listener, with its name.
+    fn connections(&self) -> Vec<(String, Connections)> {
+        let grpc = self.grpc.iter().map(|(listener, _)| listener);
+        let metrics = self.metrics.iter().map(|(listener, _)| listener);
+        let all = grpc.chain(&self.actuator).chain(metrics);
+        all.map(|listener| (listener.name().to_owned(), listener.connections()))
+            .collect()
+    }
+
     async fn bind(&mut self, settings: &layotto_mesh::listener::Config) -> anyhow::Result<Listener> {
         let listener = Listener::bind(settings).await?;
         self.names
@@ -245,6 +266,7 @@ fn warn_if_open(listener: &config::Listener, config: &Config) {
 /// What all parts of the process share.
 struct Process {
     health: Health,
+    parts: Parts,
     startup: Indicator,
     metrics: Arc<Metrics>,
     shared: Shared,
@@ -267,13 +289,17 @@ struct Served {
 }
 
 impl Process {
-    fn new() -> Self {
+    fn new(config: &Config) -> Self {
         let health = Health::default();
         let startup = health.indicator(actuator::STARTUP, Required::Always);
         let metrics = Arc::new(Metrics::default());
-        process_metrics::register(&metrics);
+        let sinks = &config.metrics;
+        if sinks.is_empty() || !sinks.iter().all(|sink| sink.disable_collect_process) {
+            process_metrics::register(&metrics);
+        }
         process_metrics::watch_health(&metrics, health.clone());
         Self {
+            parts: Parts::new(health.clone()),
             health,
             startup,
             metrics,
@@ -308,7 +334,7 @@ impl Process {
         let opening = Opening {
             config: &grpc.runtime,
             registry: Arc::clone(registry),
-            health: self.health.clone(),
+            parts: &self.parts,
             context,
         };
         let Opened { components, managed } = opening.open().await?;
@@ -326,12 +352,20 @@ impl Process {
             ..Options::default()
         };
         let dispatch = Dispatch::new(Arc::clone(&runtime), settings);
-        let follow = grpc::follow(dispatch.health_reporter(), self.health.clone(), self.draining.clone());
+        let follow = grpc::follow(
+            dispatch.health_reporter(),
+            self.health.clone(),
+            self.draining.clone(),
+        );
         self.tasks.spawn(follow);
         Ok(Served {
             dispatch,
             managed,
-            facts: Arc::new(RuntimeFacts::new(callback, &grpc.runtime)),
+            facts: Arc::new(RuntimeFacts::new(
+                callback,
+                runtime.watches.clone(),
+                &grpc.runtime,
+            )),
             drain_limit: grpc.graceful_stop_timeout,
         })
     }
@@ -379,20 +413,17 @@ fn app_config(app: &config::App) -> AppConfig {
     }
 }
 
-/// Asks the components whether they are well, and opens those that are not open.
-async fn watch(managed: Vec<Arc<dyn Managed>>, shutdown: CancellationToken) {
-    loop {
-        let well = managed.iter().all(|managed| managed.status() == Status::Up);
-        let pause = if well { CHECK_EVERY } else { RECHECK_EVERY };
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(pause) => {}
+/// Asks a component again and again whether it is well, and opens it while it is not open. Each has
+/// a task of its own: one that does not answer holds up no other.
+async fn watch(managed: Arc<dyn Managed>, shutdown: CancellationToken) {
+    let check = async {
+        loop {
+            let is_well = managed.status() == Status::Up;
+            tokio::time::sleep(if is_well { CHECK_EVERY } else { RECHECK_EVERY }).await;
+            managed.check().await;
         }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            _ = join_all(managed.iter().map(|managed| managed.check())) => {}
-        }
-    }
+    };
+    shutdown.run_until_cancelled(check).await;
 }
 
 /// The file that tells `layotto stop` whom to end; removed at the end.
@@ -414,6 +445,11 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
+        // Another process that was given the same file has written itself down by now.
+        let holder = fs::read_to_string(&self.0).unwrap_or_default();
+        if holder.trim() != std::process::id().to_string() {
+            return;
+        }
         if let Err(error) = fs::remove_file(&self.0) {
             tracing::warn!(path = %self.0.display(), %error, "pid file not removed");
         }

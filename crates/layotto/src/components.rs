@@ -3,19 +3,20 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures::future::join_all;
 use layotto_api::{Components, Slot, Store};
 use layotto_core::{
-    Component, Context, Kind, Registry, Result,
-    health::Health,
+    Component, Context, Error, Kind, Registry, Result,
+    health::Required,
     key_prefix::{KeyPrefix, Scope},
     sequencer::{BiggerThan, Sequencer},
 };
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     backoff::Backoff,
     config::{ComponentConfig, RuntimeConfig},
     managed::{Managed, Opener, Prepare, Ready, Select, is_fatal},
+    part::{Member, Parts},
     secrets::Secrets,
 };
 
@@ -30,8 +31,8 @@ pub struct Opening<'a> {
     pub config: &'a RuntimeConfig,
     /// All types.
     pub registry: Arc<Registry>,
-    /// Where each component gets its entry.
-    pub health: Health,
+    /// Where each component gets its health entry.
+    pub parts: &'a Parts,
     /// What each component gets, but for its name.
     pub context: Context,
 }
@@ -58,21 +59,30 @@ impl Opening<'_> {
         let config = self.config;
         let mut managed = Vec::new();
 
-        let stores = self.declare(&secrets, "secret_store", &config.secret_store, |r| &r.secret)?;
-        open_all(&stores.managed).await?;
-        managed.extend(stores.managed);
-        let secret = stores.store;
-        let known = secrets.secret_stores.set(secret.clone());
-        debug_assert!(known.is_ok(), "secret stores are set once");
-
-        let stores = self.declare(&secrets, "config_store", &config.config_store, |r| {
+        let secret = self.declare(&secrets, "secret_store", &config.secret_store, |r| &r.secret)?;
+        let configuration = self.declare(&secrets, "config_store", &config.config_store, |r| {
             &r.configuration
         })?;
-        open_all(&stores.managed).await?;
-        managed.extend(stores.managed);
-        let configuration = stores.store;
-        let known = secrets.config_stores.set(configuration.clone());
+        // Both are known before either opens: a secret store may refer to another store.
+        let known = secrets.secret_stores.set(secret.store.clone());
+        debug_assert!(known.is_ok(), "secret stores are set once");
+        let known = secrets.config_stores.set(configuration.store.clone());
         debug_assert!(known.is_ok(), "configuration stores are set once");
+        for (stores, configs) in [
+            (secret.managed, &config.secret_store),
+            (configuration.managed, &config.config_store),
+        ] {
+            let (alone, referring): (Vec<_>, Vec<_>) = stores.into_iter().partition(|managed| {
+                configs
+                    .get(managed.name())
+                    .is_none_or(|config| config.secret_ref.is_empty())
+            });
+            self.open_all(&alone).await?;
+            self.open_all(&referring).await?;
+            managed.extend(alone);
+            managed.extend(referring);
+        }
+        let (secret, configuration) = (secret.store, configuration.store);
 
         let mut rest = Vec::new();
         let mut keep = |declared: Vec<Arc<dyn Managed>>| rest.extend(declared);
@@ -106,7 +116,7 @@ impl Opening<'_> {
             keep(declared.managed);
             components.custom.insert(kind.clone(), declared.store);
         }
-        open_all(&rest).await?;
+        self.open_all(&rest).await?;
         managed.extend(rest);
         Ok(Opened { components, managed })
     }
@@ -166,12 +176,9 @@ impl Opening<'_> {
         for (name, config) in configs {
             let mut config = config.clone();
             let prefix = self.prefix(section, name, &mut config)?;
-            let part = config.connection.as_ref().map_or_else(
-                || format!("{section}.{name}"),
-                |connection| format!("connections.{connection}"),
-            );
-            let indicator = self.health.indicator(part, config.required);
-            let slot = Arc::new(Slot::new(name, &config.type_name, prefix.clone(), indicator));
+            let member = self.member(section, name, &config);
+            let slot = Slot::new(name, &config.type_name, prefix.clone(), member.indicator());
+            let slot = Arc::new(slot);
             declared.store.insert(Arc::clone(&slot));
             declared.managed.push(Arc::new(Opener {
                 section: section.to_owned(),
@@ -185,10 +192,29 @@ impl Opening<'_> {
                     ..self.context.clone()
                 },
                 secrets: Arc::clone(secrets),
+                member,
                 backoff: Backoff::default(),
+                turn: tokio::sync::Mutex::default(),
             }));
         }
         Ok(declared)
+    }
+
+    /// The component's share of a health entry. Of those over one connection the strictest
+    /// `required` counts.
+    fn member(&self, section: &str, name: &str, config: &ComponentConfig) -> Member {
+        let Some(connection) = &config.connection else {
+            return self.parts.join(&format!("{section}.{name}"), config.required);
+        };
+        let sharing = self
+            .config
+            .components()
+            .filter(|other| other.connection.as_ref() == Some(connection));
+        let required = sharing.map(|other| other.required).max_by_key(strictness);
+        self.parts.join(
+            &format!("connections.{connection}"),
+            required.unwrap_or(config.required),
+        )
     }
 
     /// Takes `keyPrefix` out of the settings of kinds whose keys are prefixed.
@@ -204,28 +230,56 @@ impl Opening<'_> {
     }
 }
 
-/// Opens `managed` at once and waits a while.
-async fn open_all(managed: &[Arc<dyn Managed>]) -> Result<()> {
-    let open = |managed: &Arc<dyn Managed>| {
-        let managed = Arc::clone(managed);
-        tokio::spawn(async move { managed.open().await })
-    };
-    let opening = managed.iter().map(open);
-    // Dropping a handle does not stop its task: a slow component goes on opening.
-    let Ok(outcomes) = tokio::time::timeout(PATIENCE, join_all(opening)).await else {
-        tracing::warn!("some components are still opening, the start goes on without them");
-        return Ok(());
-    };
-    for (outcome, managed) in outcomes.into_iter().zip(managed) {
-        if let Ok(Err(error)) = outcome {
-            if is_fatal(&error) {
-                let text = format!("{}.{}: {error}", managed.kind(), managed.name());
-                return Err(layotto_core::Error::new(error.kind(), text).with_source(error));
-            }
-            tracing::warn!(kind = managed.kind(), name = managed.name(), %error, "component is not there yet");
-        }
+fn strictness(required: &Required) -> u8 {
+    match required {
+        Required::No => 0,
+        Required::Start => 1,
+        Required::Always => 2,
     }
-    Ok(())
+}
+
+impl Opening<'_> {
+    /// Opens `managed` at once and waits a while; a slow component goes on opening.
+    async fn open_all(&self, managed: &[Arc<dyn Managed>]) -> Result<()> {
+        let open = |managed: &Arc<dyn Managed>| {
+            let managed = Arc::clone(managed);
+            self.context.tasks.spawn(async move { managed.open().await })
+        };
+        let opening: Vec<_> = managed.iter().map(open).collect();
+        let patience = Instant::now() + PATIENCE;
+        for (opening, managed) in opening.into_iter().zip(managed) {
+            let (kind, name) = (managed.kind(), managed.name());
+            match timeout_at(patience, opening).await {
+                Err(_) => {
+                    tracing::warn!(
+                        kind,
+                        name,
+                        "component is still opening, the start goes on without it"
+                    );
+                }
+                Ok(Ok(Err(error))) if is_fatal(&error) => {
+                    let text = format!("{kind}.{name}: {}", with_causes(&error));
+                    return Err(Error::new(error.kind(), text));
+                }
+                Ok(Ok(Err(error))) => {
+                    tracing::warn!(kind, name, %error, "component is not there yet");
+                }
+                Ok(Ok(Ok(())) | Err(_)) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The text of `error` and of what caused it, such as the system's words for a file.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }
 
 struct Bounds(BiggerThan);
@@ -239,3 +293,6 @@ impl Prepare<dyn Sequencer> for Bounds {
         sequencer.ensure_bigger_than(&self.0).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! What the actuator shows of a runtime besides its components.
 
-use layotto_api::callback::Callback;
+use layotto_api::{callback::Callback, ops::configuration::Watches};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -22,12 +22,13 @@ struct Channel {
 /// The facts of one runtime.
 pub struct RuntimeFacts {
     callback: Callback,
+    watches: Watches,
     rpc_targets: Value,
 }
 
 impl RuntimeFacts {
     /// The facts of the runtime that `config` describes.
-    pub fn new(callback: Callback, config: &RuntimeConfig) -> Self {
+    pub fn new(callback: Callback, watches: Watches, config: &RuntimeConfig) -> Self {
         let target = |(name, rpc): (&String, &crate::config::ComponentConfig)| {
             let channels = rpc
                 .settings
@@ -40,6 +41,7 @@ impl RuntimeFacts {
         let rpc_targets = config.rpcs.iter().flat_map(target).collect();
         Self {
             callback,
+            watches,
             rpc_targets,
         }
     }
@@ -50,6 +52,13 @@ impl Facts for RuntimeFacts {
         let listed = self.callback.subscriptions().into_iter();
         listed
             .map(|listed| json!({"pubsub": listed.pubsub, "topic": listed.topic, "mode": listed.mode.as_str()}))
+            .collect()
+    }
+
+    fn configuration_subscriptions(&self) -> Value {
+        let listed = self.watches.list().into_iter();
+        listed
+            .map(|listed| json!({"store": listed.store, "app_id": listed.app_id, "keys": listed.keys}))
             .collect()
     }
 

@@ -12,6 +12,7 @@ mod facts;
 pub mod logging;
 mod managed;
 mod metrics_page;
+mod part;
 mod process_metrics;
 mod secrets;
 mod signals;

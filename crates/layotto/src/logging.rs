@@ -60,7 +60,7 @@ pub struct Levels(Arc<LevelsState>);
 
 struct LevelsState {
     handle: reload::Handle<Targets, Subscriber>,
-    modules: BTreeMap<String, &'static str>,
+    modules: BTreeMap<String, &'static [&'static str]>,
     current: Mutex<Current>,
 }
 
@@ -70,10 +70,24 @@ struct Current {
 }
 
 impl Current {
+    fn set(&mut self, modules: &[&str], level: LevelFilter) {
+        if modules.is_empty() {
+            self.default = level;
+        }
+        for module in modules {
+            self.modules.insert((*module).to_owned(), level);
+        }
+    }
+
     fn targets(&self) -> Targets {
-        Targets::new()
-            .with_default(self.default)
-            .with_targets(self.modules.clone())
+        let mut modules = self.modules.clone();
+        if modules.contains_key(RUNTIME) {
+            // Their names begin with that of the runtime, whose level is not theirs.
+            for module in [API, HEALTH] {
+                modules.entry(module.to_owned()).or_insert(self.default);
+            }
+        }
+        Targets::new().with_default(self.default).with_targets(modules)
     }
 }
 
@@ -97,12 +111,7 @@ impl Levels {
             SetLevelError::Component(component.to_owned(), known)
         })?;
         let mut current = self.0.current.lock().unwrap_or_else(PoisonError::into_inner);
-        match *module {
-            "" => current.default = level,
-            module => {
-                current.modules.insert(module.to_owned(), level);
-            }
-        }
+        current.set(module, level);
         if self.0.handle.reload(current.targets()).is_err() {
             tracing::warn!("the log is closed, its levels stay");
         }
@@ -110,34 +119,42 @@ impl Levels {
     }
 }
 
-/// The components whose level can be set, and the module whose events each means.
-fn modules(registry: &Registry) -> BTreeMap<String, &'static str> {
-    let crates = [
-        ("default", ""),
-        ("api", "layotto_api"),
-        ("components", "layotto_components"),
-        ("health", "layotto::health"),
-        ("mesh", "layotto_mesh"),
-        ("runtime", "layotto"),
-        ("wire", "hyper"),
+/// The names of events of the API and of health, which are not those of their modules.
+const API: &str = "layotto::api";
+const HEALTH: &str = "layotto::health";
+/// The modules of this crate. A name stands for all that begin like it: without the colons these
+/// would be all crates.
+const RUNTIME: &str = "layotto::";
+
+/// The components whose level can be set, and the modules whose events each means; none: all that
+/// have no level of their own.
+fn modules(registry: &Registry) -> BTreeMap<String, &'static [&'static str]> {
+    let crates: [(&str, &'static [&'static str]); 7] = [
+        ("default", &[]),
+        ("api", &[API, "layotto_api"]),
+        ("components", &["layotto_components"]),
+        ("health", &[HEALTH]),
+        ("mesh", &["layotto_mesh"]),
+        ("runtime", &[RUNTIME]),
+        ("wire", &["hyper", "h2", "tonic"]),
     ];
     let mut modules: BTreeMap<_, _> = crates
         .iter()
-        .map(|&(name, module)| (name.to_owned(), module))
+        .map(|&(name, modules)| (name.to_owned(), modules))
         .collect();
     for kind in registry.kinds() {
-        let (name, module) = match kind.section() {
-            "hellos" => ("hello", "layotto_components::hello"),
-            "config_store" => ("configstore", "layotto_components::configuration"),
-            "rpcs" => ("rpc", "layotto_components::rpc"),
-            "pub_subs" => ("pubsub", "layotto_components::pubsub"),
-            "state" => ("state", "layotto_components::state"),
-            "file" => ("file", "layotto_components::file"),
-            "lock" => ("lock", "layotto_components::lock"),
-            "sequencer" => ("sequencer", "layotto_components::sequencer"),
-            "secret_store" => ("secretstore", "layotto_components::secret"),
-            "bindings" => ("bindings", "layotto_components::binding"),
-            _ => ("custom", "layotto_components::custom"),
+        let (name, module): (&str, &'static [&'static str]) = match kind.section() {
+            "hellos" => ("hello", &["layotto_components::hello"]),
+            "config_store" => ("configstore", &["layotto_components::configuration"]),
+            "rpcs" => ("rpc", &["layotto_components::rpc"]),
+            "pub_subs" => ("pubsub", &["layotto_components::pubsub"]),
+            "state" => ("state", &["layotto_components::state"]),
+            "file" => ("file", &["layotto_components::file"]),
+            "lock" => ("lock", &["layotto_components::lock"]),
+            "sequencer" => ("sequencer", &["layotto_components::sequencer"]),
+            "secret_store" => ("secretstore", &["layotto_components::secret"]),
+            "bindings" => ("bindings", &["layotto_components::binding"]),
+            _ => ("custom", &["layotto_components::custom"]),
         };
         modules.insert(name.to_owned(), module);
         // The types of one kind share its module's level: upstream names them one by one.
@@ -215,4 +232,48 @@ fn open(path: &Path) -> io::Result<File> {
         .create(true)
         .open(path)
         .map_err(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    fn enabled(component: &str, targets: &[&str]) -> Vec<bool> {
+        let mut current = Current {
+            default: LevelFilter::INFO,
+            modules: BTreeMap::new(),
+        };
+        current.set(modules(&Registry::default())[component], LevelFilter::DEBUG);
+        let filter = current.targets();
+        targets
+            .iter()
+            .map(|target| filter.would_enable(target, &Level::DEBUG))
+            .collect()
+    }
+
+    #[test]
+    fn a_level_is_that_of_its_component_alone() {
+        let targets = [
+            "layotto::assemble",
+            "layotto::api",
+            "layotto_api::grpc",
+            "layotto::health",
+            "layotto_mesh::listener",
+            "layotto_components::state",
+            "h2::codec",
+        ];
+        for (component, expected) in [
+            ("default", [true; 7]),
+            ("runtime", [true, false, false, false, false, false, false]),
+            ("api", [false, true, true, false, false, false, false]),
+            ("health", [false, false, false, true, false, false, false]),
+            ("mesh", [false, false, false, false, true, false, false]),
+            ("state", [false, false, false, false, false, true, false]),
+            ("wire", [false, false, false, false, false, false, true]),
+        ] {
+            assert_eq!(enabled(component, &targets), expected, "{component}");
+        }
+    }
 }

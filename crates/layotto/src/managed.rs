@@ -5,11 +5,16 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use layotto_api::Slot;
 use layotto_core::{Component, Context, Error, ErrorKind, Kind, Registry, Result, Settings, health::Status};
+use tokio::sync::Mutex;
 
-use crate::{backoff::Backoff, config::ComponentConfig, secrets::Secrets};
+use crate::{backoff::Backoff, config::ComponentConfig, part::Member, secrets::Secrets};
 
 /// How long a product may take to answer a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a component may take to open.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is looked whether the calls on a replaced component have ended.
+const RETIRE_EVERY: Duration = Duration::from_millis(100);
 
 /// A component whatever its kind, as the process and the actuator handle it.
 #[async_trait]
@@ -68,8 +73,12 @@ pub struct Opener<T: ?Sized> {
     pub secrets: Arc<Secrets>,
     /// What is done once it is open.
     pub prepare: Box<dyn Prepare<T>>,
+    /// Its health; with others over the same connection it makes up one part.
+    pub member: Member,
     /// Paces reopening after failures.
     pub backoff: Backoff,
+    /// Held while it is opened: a reload, the start and the health check never do so at once.
+    pub turn: Mutex<()>,
 }
 
 impl<T: ?Sized + Component> Opener<T> {
@@ -104,13 +113,76 @@ impl<T: ?Sized + Component> Opener<T> {
         settings
     }
 
+    /// Makes the component and puts it into the slot. What works there is kept when the new one is
+    /// not fit, or when its product does not answer.
     async fn try_open(&self) -> Result<()> {
         let component = self.make().await?;
-        // A reload keeps what works when the new one is not fit.
-        self.prepare.prepare(&component).await?;
-        let ping = ping(&*component).await;
-        self.slot.fill(component);
-        ping
+        let before = self.slot.get().ok();
+        let fit = self.prepare.prepare(&component).await;
+        let is_fit = fit.is_ok();
+        let well = match fit {
+            Ok(()) => ping(&*component).await,
+            unfit => unfit,
+        };
+        if well.is_ok() || (is_fit && before.is_none()) {
+            self.slot.fill(component);
+            self.retire(before);
+        } else {
+            self.retire(Some(component));
+        }
+        well
+    }
+
+    /// Closes a component that new calls do not reach, once the calls under way let it go.
+    fn retire(&self, component: Option<Arc<T>>) {
+        let Some(component) = component else { return };
+        let shutdown = self.context.shutdown.clone();
+        let (section, name) = (self.section.clone(), self.slot.name.clone());
+        self.context.tasks.spawn(async move {
+            while Arc::strong_count(&component) > 1 && !shutdown.is_cancelled() {
+                shutdown
+                    .run_until_cancelled(tokio::time::sleep(RETIRE_EVERY))
+                    .await;
+            }
+            close(&*component, &section, &name).await;
+        });
+    }
+
+    /// Opens while nobody else does, within the time allowed and until the process shuts down.
+    async fn open_in_turn(&self) -> Result<()> {
+        let limited = tokio::time::timeout(OPEN_TIMEOUT, self.try_open());
+        let outcome = match self.context.shutdown.run_until_cancelled(limited).await {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(_)) => Err(Error::new(ErrorKind::Timeout, "did not open in time")),
+            None => return Err(Error::unavailable("the process is shutting down")),
+        };
+        match &outcome {
+            Ok(()) => {
+                self.backoff.reset();
+                self.member.up();
+            }
+            Err(error) => match self.slot.get() {
+                Ok(component) => self.note(ping(&*component).await),
+                Err(_) => {
+                    self.member.down(error.message());
+                    self.slot.vacate(error);
+                }
+            },
+        }
+        outcome
+    }
+
+    fn note(&self, answer: Result<()>) {
+        match answer {
+            Ok(()) => self.member.up(),
+            Err(error) => self.member.down(error.message()),
+        }
+    }
+}
+
+async fn close<T: ?Sized + Component>(component: &T, kind: &str, name: &str) {
+    if let Err(error) = component.close().await {
+        tracing::warn!(kind, name, %error, "component did not close cleanly");
     }
 }
 
@@ -136,52 +208,40 @@ impl<T: ?Sized + Component> Managed for Opener<T> {
     }
 
     fn status(&self) -> Status {
-        self.slot.indicator.status()
+        self.member.status()
     }
 
     async fn open(&self) -> Result<()> {
-        let outcome = self.try_open().await;
-        match &outcome {
-            Ok(()) => {
-                self.backoff.reset();
-                self.slot.indicator.up();
-            }
-            Err(error) => {
-                self.slot.indicator.down(error.message());
-                if self.slot.get().is_err() {
-                    self.slot.vacate(error);
-                }
-            }
-        }
-        outcome
+        let _turn = self.turn.lock().await;
+        self.open_in_turn().await
     }
 
     async fn check(&self) {
-        let Ok(component) = self.slot.get() else {
-            if self.backoff.is_due() {
-                // The indicator keeps the reason.
-                drop(self.open().await);
-            }
-            return;
-        };
-        match ping(&*component).await {
-            Ok(()) => self.slot.indicator.up(),
-            Err(error) => self.slot.indicator.down(error.message()),
+        // Whoever opens it now says how it is.
+        let Ok(_turn) = self.turn.try_lock() else { return };
+        if let Ok(component) = self.slot.get() {
+            return self.note(ping(&*component).await);
+        }
+        if self.backoff.is_due() {
+            // The health entry keeps the reason.
+            drop(self.open_in_turn().await);
         }
     }
 
     async fn close(&self) {
         let Ok(component) = self.slot.get() else { return };
-        if let Err(error) = component.close().await {
-            tracing::warn!(kind = self.section, name = self.slot.name, %error, "component did not close cleanly");
-        }
+        close(&*component, &self.section, &self.slot.name).await;
     }
 }
 
-/// Whether `error` at start means that the configuration is wrong, not that a product is away.
+/// Whether `error` at start means that the configuration is wrong, not that a product is away or
+/// that something is not built yet.
 pub fn is_fatal(error: &Error) -> bool {
     !matches!(
         error.kind(),
-        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::FailedPrecondition
+        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::FailedPrecondition | ErrorKind::Unsupported
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,15 +22,9 @@ pub fn watch_health(metrics: &Metrics, health: Health) {
     metrics.register(|registry| registry.register_collector(Box::new(Parts(health))));
 }
 
-/// Adds the open connections of a listener.
-pub fn watch_connections(metrics: &Metrics, listener: &str, connections: Connections) {
-    let listener = listener.to_owned();
-    metrics.register(|registry| {
-        registry.register_collector(Box::new(Open {
-            listener,
-            connections,
-        }))
-    });
+/// Adds the open connections of every listener, each with its name.
+pub fn watch_connections(metrics: &Metrics, listeners: Vec<(String, Connections)>) {
+    metrics.register(|registry| registry.register_collector(Box::new(Open(listeners))));
 }
 
 #[derive(Debug)]
@@ -112,20 +106,21 @@ impl Collector for Parts {
 }
 
 #[derive(Debug)]
-struct Open {
-    listener: String,
-    connections: Connections,
-}
+struct Open(Vec<(String, Connections)>);
 
 impl Collector for Open {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let open = ConstGauge::new(i64::try_from(self.connections.open()).unwrap_or(i64::MAX));
+        let open = ConstGauge::new(0_i64);
         let mut family = encoder.encode_descriptor(
             "layotto_connections",
             "Open connections of a listener",
             None,
             open.metric_type(),
         )?;
-        open.encode(family.encode_family(&[("listener", self.listener.as_str())])?)
+        for (listener, connections) in &self.0 {
+            let open = ConstGauge::new(i64::try_from(connections.open()).unwrap_or(i64::MAX));
+            open.encode(family.encode_family(&[("listener", listener.as_str())])?)?;
+        }
+        Ok(())
     }
 }

@@ -124,6 +124,7 @@ impl Session {
         shell
             .env("PATH", &self.path)
             .env("LAYOTTO_DATA_DIR", self.scratch.path().join(".layotto"));
+        process::without_package(&mut shell);
         shell
     }
 }

@@ -1,3 +1,5 @@
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use layotto_core::{Metadata, pubsub::Message};
@@ -170,6 +172,7 @@ fn a_lifetime_that_is_none_changes_nothing() {
     assert_eq!(envelope.raw("expiration"), None);
 }
 
+// deviation: D017
 #[test]
 fn what_an_envelope_lacks_gets_a_default() {
     let event = Event::open(message(r#"{"data":{"a": 1},"expiration":"soon"}"#)).unwrap();
@@ -212,6 +215,21 @@ fn what_is_no_event_is_refused() {
     ] {
         assert!(Event::open(message(data)).is_err(), "{data}");
     }
+}
+
+#[test]
+fn the_last_of_two_values_counts() {
+    let envelope = parse(br#"{"a":1,"b":2,"a":3}"#).unwrap();
+    assert_eq!(text(&envelope.to_bytes()), r#"{"a":3,"b":2}"#);
+}
+
+#[test]
+fn many_attributes_are_read_in_time() {
+    let attributes: Vec<_> = (0..200_000).map(|i| format!(r#""k{i:06}":{i}"#)).collect();
+    let start = Instant::now();
+    let envelope = parse(format!("{{{}}}", attributes.join(",")).as_bytes()).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(envelope.raw("k199999"), Some("199999"));
 }
 
 #[test]

@@ -2,13 +2,37 @@
 
 use layotto_core::{
     Error, Metadata, Result,
-    configuration::{ConfigStore, Item, Selector, Subscription},
+    configuration::{ConfigStore, Item, Selector},
 };
+use tokio::sync::mpsc;
 
 use crate::{
     Slot,
+    listing::{Entry, Listing},
     runtime::{Runtime, component_error, look_up},
 };
+
+/// What the application watches in a configuration store.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    /// The component.
+    pub store: String,
+    /// Whose configuration.
+    pub app_id: String,
+    /// The keys; none where the component decides.
+    pub keys: Vec<String>,
+}
+
+/// What is watched now; equal subscriptions show once.
+pub type Watches = Listing<Listed>;
+
+/// A live subscription; dropping it ends it.
+#[derive(Debug)]
+pub struct Watch {
+    /// The changes; ends where the store ends the subscription.
+    pub changes: mpsc::Receiver<Vec<Item>>,
+    _entry: Entry<Listed>,
+}
 
 /// The items selected; a blank group or label means the store's default.
 pub async fn get(runtime: &Runtime, store: &str, mut selector: Selector) -> Result<Vec<Item>> {
@@ -58,7 +82,7 @@ pub async fn delete(runtime: &Runtime, store: &str, mut selector: Selector) -> R
 }
 
 /// Watches the items selected; a blank group or label means the store's default.
-pub async fn subscribe(runtime: &Runtime, store: &str, mut selector: Selector) -> Result<Subscription> {
+pub async fn subscribe(runtime: &Runtime, store: &str, mut selector: Selector) -> Result<Watch> {
     let slot = find(runtime, store)?;
     let subscription = async {
         let configuration = slot.get()?;
@@ -66,7 +90,16 @@ pub async fn subscribe(runtime: &Runtime, store: &str, mut selector: Selector) -
         configuration.subscribe(&selector).await
     }
     .await;
-    subscription.map_err(|error| unwrapped(store, error))
+    let changes = subscription.map_err(|error| unwrapped(store, error))?.changes;
+    let listed = Listed {
+        store: store.to_owned(),
+        app_id: selector.app_id,
+        keys: selector.keys,
+    };
+    Ok(Watch {
+        changes,
+        _entry: runtime.watches.enter(listed),
+    })
 }
 
 fn find<'a>(runtime: &'a Runtime, store: &str) -> Result<&'a Slot<dyn ConfigStore>> {

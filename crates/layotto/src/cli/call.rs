@@ -4,7 +4,7 @@ mod channel;
 mod codec;
 mod method;
 
-use std::{io::Read, process::ExitCode, time::Duration};
+use std::{error::Error, io::Read, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
@@ -211,7 +211,7 @@ fn add_token(metadata: &mut MetadataMap, token: &Secret) -> Result<(), &'static 
 }
 
 fn failed(status: &Status) -> Failure {
-    let name = code_name(status.code());
+    let name = layotto_api::status::name(code(status));
     let message = match status.message() {
         "" => name.to_owned(),
         text => format!("{name}: {text}"),
@@ -219,27 +219,16 @@ fn failed(status: &Status) -> Failure {
     Failure { message, code: 1 }
 }
 
-/// The code as the gRPC specification spells it.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
+/// The code; the channel calls it cancelled when the time is over before the server says so.
+fn code(status: &Status) -> Code {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<tonic::TimeoutExpired>() {
+            return Code::DeadlineExceeded;
+        }
+        cause = error.source();
     }
+    status.code()
 }
 
 #[cfg(test)]

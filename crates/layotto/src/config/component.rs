@@ -58,8 +58,8 @@ pub(super) fn component(
         let (connection, base) = shared.unzip();
         let mut secret_refs = secret_refs(o);
         if let Some(base) = base {
+            secret_refs = [inherited(base, &settings), secret_refs].concat();
             settings.inherit(&base.settings);
-            secret_refs.extend(base.secret_refs.iter().cloned());
         }
         let component_ref = o.get("component_ref").and_then(|field| component_ref(&field));
         let required = o.get("required").and_then(|field| required(&field));
@@ -69,6 +69,7 @@ pub(super) fn component(
             BTreeMap::new()
         };
         let (type_field, type_name) = type_of(o, name, shape, base)?;
+        let connection = connection.filter(|_| shares(base, &type_field, &type_name));
         check_key_prefix(o, &settings, shape);
         let candidate = Candidate {
             element: o,
@@ -79,6 +80,9 @@ pub(super) fn component(
             shape,
         };
         candidate.check(types);
+        if shape.is_rpc {
+            later_channel(o, &settings);
+        }
         Some(ComponentConfig {
             kind: kind.to_owned(),
             name: name.to_owned(),
@@ -92,6 +96,16 @@ pub(super) fn component(
             place: field.place().clone(),
         })
     })?
+}
+
+/// The secrets of a connection but for settings that the component has itself. They come first: of
+/// two secrets for one setting the later counts, which is the component's own.
+fn inherited(base: &Connection, own: &Collected) -> Vec<SecretRef> {
+    let secrets = base.secret_refs.iter();
+    secrets
+        .filter(|secret| !own.has(secret.target()))
+        .cloned()
+        .collect()
 }
 
 fn own_settings(o: &Object<'_>, shape: Shape) -> Collected {
@@ -175,6 +189,19 @@ fn type_of<'a>(
     }
 }
 
+/// Whether the component is of its connection's type: one of another type has a client, and health,
+/// of its own.
+fn shares(base: Option<&Connection>, type_field: &Field<'_>, type_name: &str) -> bool {
+    let shared = base.and_then(|base| base.type_name.as_deref());
+    let Some(other) = shared.filter(|shared| *shared != type_name) else {
+        return true;
+    };
+    type_field.advise(format!(
+        "the connection is of type {other}: only its settings are shared"
+    ));
+    false
+}
+
 fn check_key_prefix(o: &Object<'_>, settings: &Collected, shape: Shape) {
     const KEY: &str = "keyPrefix";
     if !shape.runtime_keys.contains(&KEY) {
@@ -185,6 +212,27 @@ fn check_key_prefix(o: &Object<'_>, settings: &Collected, shape: Shape) {
         let findings = o.field().findings();
         findings.error(setting.place.clone(), format!("must not contain {SEPARATOR:?}"));
     }
+}
+
+/// Channels of upstream that this build has not: only the first one is used.
+fn later_channel(o: &Object<'_>, settings: &Collected) {
+    let settings_json = settings.to_json();
+    let channel = settings_json.get("channel").and_then(|channels| channels.get(0));
+    let text = |key: &str| channel?.get(key)?.as_str();
+    let (key, what) = match (text("protocol"), text("listener")) {
+        (Some(protocol @ ("bolt" | "boltv2" | "dubbo")), _) => ("protocol", format!("channel {protocol}")),
+        (Some("http"), Some(listener)) if !listener.contains(':') => {
+            let what =
+                format!("listener {listener:?} without host:port, which names a listener of this process,");
+            ("listener", what)
+        }
+        _ => return,
+    };
+    let place = settings.place_of(&format!("channel[0].{key}"));
+    o.field().findings().unsupported(
+        place.unwrap_or_else(|| o.field().place().clone()),
+        format!("{what} is not supported yet: the component will be DOWN"),
+    );
 }
 
 fn required(field: &Field<'_>) -> Option<Required> {

@@ -4,15 +4,20 @@ use std::collections::{HashMap, HashSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
-use super::node::{Entry, MAX_DEPTH, MAX_NODES, Node, SyntaxError, Value};
+use super::{
+    MAX_BYTES,
+    node::{Entry, MAX_DEPTH, MAX_NODES, Node, SyntaxError, Value},
+};
 
 /// Reads the one document of `text`; an empty file is null.
 pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
     let mut builder = Builder::default();
     let mut parser = Parser::new_from_str(text);
+    // At the end of a text without a final line feed the parser names the line after the last.
+    let lines = 1 + text.bytes().filter(|byte| *byte == b'\n').count();
     while let Some(event) = parser.next_event() {
         let (event, span) = event.map_err(|error| {
-            let line = u32::try_from(error.marker().line()).unwrap_or(u32::MAX);
+            let line = u32::try_from(error.marker().line().min(lines)).unwrap_or(u32::MAX);
             SyntaxError::new(line, error.info().to_owned())
         })?;
         builder.on(event, span)?;
@@ -48,6 +53,8 @@ struct Builder {
     anchors: HashMap<usize, Node>,
     root: Option<Node>,
     nodes: usize,
+    /// Bytes of text that aliases stand for.
+    repeated: usize,
 }
 
 impl Builder {
@@ -63,6 +70,7 @@ impl Builder {
                     return Err(SyntaxError::new(line, "an alias of a value that is not complete"));
                 };
                 self.count(size(&node), line)?;
+                self.repeat(text_bytes(&node), line)?;
                 self.add(Node { line, ..node }, 0)
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -89,6 +97,15 @@ impl Builder {
             return Ok(());
         }
         let message = format!("the file holds more than {MAX_NODES} values");
+        Err(SyntaxError::new(line, message))
+    }
+
+    fn repeat(&mut self, bytes: usize, line: u32) -> Result<(), SyntaxError> {
+        self.repeated += bytes;
+        if self.repeated <= MAX_BYTES {
+            return Ok(());
+        }
+        let message = format!("the aliases stand for more than {} MiB of text", MAX_BYTES >> 20);
         Err(SyntaxError::new(line, message))
     }
 
@@ -170,13 +187,16 @@ fn merged(mut node: Node, merges: Vec<Node>) -> Result<Node, SyntaxError> {
         Value::List(items) => items,
         _ => vec![merge],
     });
+    let mut known: HashSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();
     for source in sources {
         let Value::Object(inherited) = source.value else {
             let message = format!("found {} under \"<<\", expected an object", source.kind());
             return Err(SyntaxError::new(source.line, message));
         };
-        let known: HashSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();
-        entries.extend(inherited.into_iter().filter(|entry| !known.contains(&entry.key)));
+        let added = inherited
+            .into_iter()
+            .filter(|entry| known.insert(entry.key.clone()));
+        entries.extend(added);
     }
     Ok(node)
 }
@@ -186,6 +206,19 @@ fn size(node: &Node) -> usize {
         Value::List(items) => 1 + items.iter().map(size).sum::<usize>(),
         Value::Object(entries) => 1 + entries.iter().map(|entry| size(&entry.value)).sum::<usize>(),
         _ => 1,
+    }
+}
+
+/// The bytes of all keys and texts of `node`.
+fn text_bytes(node: &Node) -> usize {
+    match &node.value {
+        Value::Text(text) | Value::Number(text) => text.len(),
+        Value::List(items) => items.iter().map(text_bytes).sum(),
+        Value::Object(entries) => entries
+            .iter()
+            .map(|entry| entry.key.len() + text_bytes(&entry.value))
+            .sum(),
+        _ => 0,
     }
 }
 

@@ -259,3 +259,21 @@ fn calls_and_stop_reach_a_running_process() {
         gone.err
     );
 }
+
+#[test]
+fn a_call_that_is_not_answered_in_time_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    // Accepts, and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let outcome = run(
+        folder.path(),
+        &format!("call --addr {address} --timeout 100ms SayHello"),
+    );
+    assert_eq!(outcome.code, Some(1));
+    assert!(
+        outcome.err.starts_with("error: DEADLINE_EXCEEDED"),
+        "{}",
+        outcome.err
+    );
+}

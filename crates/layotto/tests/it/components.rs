@@ -1,9 +1,9 @@
 //! Components over the life of a process: not built yet, reloaded, watched.
 
-use std::{fs, path::Path, time::Duration};
+use std::time::Duration;
 
 use layotto_proto::runtime::v1::{
-    GetFileRequest, PublishEventRequest, SubscribeConfigurationRequest, SubscribeTopicEventsRequest,
+    PublishEventRequest, SubscribeConfigurationRequest, SubscribeTopicEventsRequest,
     SubscribeTopicEventsRequestInitial,
     subscribe_topic_events_request::SubscribeTopicEventsRequestType as Incoming,
     subscribe_topic_events_response::SubscribeTopicEventsResponseType as Outgoing,
@@ -176,37 +176,4 @@ async fn a_watch_on_a_store_that_is_reloaded_ends_and_does_not_fall_silent() {
     assert_eq!(reload(actuator, "config_store/c").await["status"], 200);
     let end = tokio::time::timeout(PATIENCE, changes.next()).await.unwrap();
     assert_eq!(end.unwrap().unwrap_err().code(), tonic::Code::Unavailable);
-}
-
-fn pipe(path: &Path) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
-    assert!(made.success());
-}
-
-// The client must hear of the drain while the test waits for the process.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_file_operation_that_never_comes_back_does_not_keep_the_process() {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("files");
-    // Opening a pipe to read waits for a writer.
-    pipe(&root.join("pipe"));
-    let (port, actuator) = (free_port(), free_port());
-    let sections = json!({"file": {"f": {"type": "local", "metadata": {"root": root}}}});
-    let mut config = config(port, actuator, &sections);
-    let filter = &mut config["servers"][0]["listeners"][0]["filter_chains"][0]["filters"][0];
-    filter["config"]["graceful_stop_timeout"] = json!("200ms");
-    let mut process = Sidecar::with_config(folder.path(), &config, &[]);
-    assert!(process.wait_for_port(port));
-    let mut caller = client(port).await;
-    let request = GetFileRequest {
-        store_name: "f".into(),
-        name: "pipe".into(),
-        ..Default::default()
-    };
-    let call = tokio::time::timeout(Duration::from_secs(1), caller.get_file(request));
-    // Refusing what is no regular file would be as good.
-    drop(call.await);
-    process.signal(Signal::TERM);
-    assert_eq!(process.wait_for_end().code(), Some(0), "{}", process.output());
 }

@@ -70,6 +70,69 @@ async fn a_second_process_on_the_same_data_is_told_who_has_it() {
     assert!(output.contains(&first.pid().to_string()), "{output}");
 }
 
+#[tokio::test]
+async fn a_pid_file_that_another_process_took_over_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = |port: u16, data: &str| {
+        let mut config = config(port, free_port(), &greeter());
+        config["pid"] = json!(folder.path().join("l.pid"));
+        let file = folder.path().join(format!("{data}.json"));
+        fs::write(&file, config.to_string()).unwrap();
+        let arguments = ["start", "-c", file.to_str().unwrap(), "--data-dir", data];
+        Sidecar::start(folder.path(), arguments, &[])
+    };
+    let wait_for_pid = |process: &mut Sidecar| {
+        let begun = std::time::Instant::now();
+        let pid = process.pid().to_string();
+        while fs::read_to_string(folder.path().join("l.pid"))
+            .unwrap_or_default()
+            .trim()
+            != pid
+        {
+            assert!(
+                !process.is_gone() && begun.elapsed() < PATIENCE,
+                "{}",
+                process.output()
+            );
+        }
+    };
+    let mut first = start(free_port(), "one");
+    wait_for_pid(&mut first);
+    let mut second = start(free_port(), "two");
+    wait_for_pid(&mut second);
+    first.signal(Signal::TERM);
+    assert_eq!(first.wait_for_end().code(), Some(0));
+    wait_for_pid(&mut second);
+}
+
+#[tokio::test]
+async fn the_metrics_name_each_measure_once_whatever_the_number_of_listeners() {
+    let folder = tempfile::tempdir().unwrap();
+    let (port, metrics) = (free_port(), free_port());
+    let mut config = config(port, free_port(), &greeter());
+    let mut other = config["servers"][0]["listeners"][0].clone();
+    other["name"] = json!("other");
+    other["address"] = json!(format!("127.0.0.1:{}", free_port()));
+    let listeners = config["servers"][0]["listeners"].as_array_mut().unwrap();
+    listeners.push(other);
+    let sink = json!({"port": metrics, "disable_collect_process": true});
+    config["metrics"] = json!({"sinks": [{"type": "prometheus", "config": sink}]});
+    let mut process = Sidecar::with_config(folder.path(), &config, &[]);
+    assert!(process.wait_for_port(metrics));
+    let page = crate::golden::http::try_get(metrics, "/metrics").await.unwrap();
+    let page = page["body"].as_str().unwrap();
+    let mut types: Vec<_> = page.lines().filter(|line| line.starts_with("# TYPE")).collect();
+    types.sort_unstable();
+    let all = types.len();
+    types.dedup();
+    assert_eq!(types.len(), all, "{page}");
+    for listener in ["grpc", "other", "actuator", "metrics"] {
+        let line = format!("layotto_connections{{listener=\"{listener}\"}}");
+        assert!(page.contains(&line), "{line}: {page}");
+    }
+    assert!(!page.contains("process_"), "{page}");
+}
+
 async fn ends_cleanly_at_once(signal: Signal) {
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();

@@ -16,13 +16,18 @@ use futures::{
 };
 use layotto_core::{
     Error, ErrorKind, Result,
-    configuration::{Item, Selector, Subscription},
+    configuration::{Item, Selector},
 };
 use layotto_proto::runtime::v1::{SubscribeConfigurationRequest, SubscribeConfigurationResponse};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::to_wire;
-use crate::{Runtime, grpc::framework, ops::configuration, status::from_error};
+use crate::{
+    Runtime,
+    grpc::framework,
+    ops::configuration::{self, Watch},
+    status::from_error,
+};
 
 /// The most subscriptions of one stream.
 const LIMIT: usize = 1024;
@@ -104,11 +109,11 @@ async fn open(runtime: Arc<Runtime>, request: SubscribeConfigurationRequest) -> 
         keys,
         metadata,
     };
-    let subscription = configuration::subscribe(&runtime, &store_name, selector).await?;
+    let watch = configuration::subscribe(&runtime, &store_name, selector).await?;
     Ok(Changes {
         store_name,
         app_id,
-        subscription,
+        watch,
         ended: false,
     })
 }
@@ -117,7 +122,7 @@ async fn open(runtime: Arc<Runtime>, request: SubscribeConfigurationRequest) -> 
 struct Changes {
     store_name: String,
     app_id: String,
-    subscription: Subscription,
+    watch: Watch,
     ended: bool,
 }
 
@@ -128,7 +133,7 @@ impl Stream for Changes {
         if self.ended {
             return Poll::Ready(None);
         }
-        self.subscription.changes.poll_recv(cx).map(|items| {
+        self.watch.changes.poll_recv(cx).map(|items| {
             // A subscription that its store ends must not look like one without changes.
             self.ended = items.is_none();
             Some(items.map(|items| self.answer(items)).ok_or_else(|| self.lost()))

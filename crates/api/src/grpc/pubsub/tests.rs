@@ -6,16 +6,19 @@ use layotto_core::{
     Metadata,
     pubsub::{Features, PubSub, Subscribe},
 };
-use layotto_proto::runtime::v1::runtime_client::RuntimeClient;
 use layotto_proto::runtime::v1::{
     PublishEventRequest, SubscribeTopicEventsRequest, SubscribeTopicEventsRequestInitial,
-    SubscribeTopicEventsRequestProcessed, TopicEventRequest, TopicEventResponse,
+    SubscribeTopicEventsRequestProcessed, SubscribeTopicEventsResponse, TopicEventRequest,
+    TopicEventResponse, runtime_client::RuntimeClient,
     subscribe_topic_events_request::SubscribeTopicEventsRequestType as Incoming,
     subscribe_topic_events_response::SubscribeTopicEventsResponseType as Outgoing,
 };
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Status, transport::Channel};
+use tonic::{Code, Request, Status, Streaming, transport::Channel};
 
 use super::{Events, publish_event, subscribe_topic_events};
 use crate::{
@@ -560,8 +563,8 @@ async fn a_stream_follows_its_component() {
     assert_eq!(client.event().await.id, id);
 }
 
-/// A client over HTTP/2, and the connection's end with the sidecar.
-async fn over_http2(runtime: &Arc<Runtime>) -> RuntimeClient<Channel> {
+/// Serves one connection; returns where.
+async fn serve(runtime: &Arc<Runtime>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let dispatch = Dispatch::new(Arc::clone(runtime), Options::default());
@@ -571,51 +574,67 @@ async fn over_http2(runtime: &Arc<Runtime>) -> RuntimeClient<Channel> {
         let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         connection.serve_connection(TokioIo::new(stream), service).await
     });
-    let channel = Channel::from_shared(format!("http://{address}")).unwrap();
-    RuntimeClient::new(channel.connect().await.unwrap())
+    format!("http://{address}")
+}
+
+async fn connect(address: String) -> RuntimeClient<Channel> {
+    RuntimeClient::new(Channel::from_shared(address).unwrap().connect().await.unwrap())
+}
+
+/// Opens a stream over HTTP/2 and waits until the subscription is in place.
+async fn open(
+    client: &mut RuntimeClient<Channel>,
+) -> (
+    mpsc::Sender<SubscribeTopicEventsRequest>,
+    Streaming<SubscribeTopicEventsResponse>,
+) {
+    let (requests, receiver) = mpsc::channel(16);
+    requests
+        .send(incoming(Incoming::InitialRequest(initial("p", "t1", &[]))))
+        .await
+        .unwrap();
+    let events = client.subscribe_topic_events(ReceiverStream::new(receiver)).await;
+    let mut events = events.unwrap().into_inner();
+    events.message().await.unwrap().unwrap();
+    (requests, events)
+}
+
+async fn next_event(events: &mut Streaming<SubscribeTopicEventsResponse>) -> TopicEventRequest {
+    match events
+        .message()
+        .await
+        .unwrap()
+        .unwrap()
+        .subscribe_topic_events_response_type
+    {
+        Some(Outgoing::EventMessage(event)) => event,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]
 async fn a_client_that_does_not_read_is_held_back_by_http2() {
     let broker = broker();
     let runtime = runtime_of(&broker);
-    let mut client = over_http2(&runtime).await;
-    let (requests, receiver) = mpsc::channel(16);
-    requests
-        .send(Ok(incoming(Incoming::InitialRequest(initial("p", "t1", &[])))))
-        .await
-        .unwrap();
-    let receiver = ReceiverStream::new(receiver).map(|request: Result<_, Status>| request.unwrap());
-    let mut events = client
-        .subscribe_topic_events(receiver)
-        .await
-        .unwrap()
-        .into_inner();
-    events.message().await.unwrap().unwrap();
-
+    let mut client = connect(serve(&runtime).await).await;
+    let (requests, mut events) = open(&mut client).await;
     let payload = "x".repeat(256 << 10);
     for _ in 0..60 {
         publish(&runtime, &payload).await;
     }
-    // A unary call on the same connection: what can flow has flowed when it is answered.
-    client
-        .publish_event(PublishEventRequest {
-            pubsub_name: "p".to_owned(),
-            topic: "other".to_owned(),
-            ..PublishEventRequest::default()
-        })
-        .await
-        .unwrap();
-    // The flow-control windows and send buffers hold a few of the events, far from all.
+    // A call on the same connection: what can flow has flowed when it is answered.
+    let other = PublishEventRequest {
+        pubsub_name: "p".to_owned(),
+        topic: "other".to_owned(),
+        ..PublishEventRequest::default()
+    };
+    client.publish_event(other).await.unwrap();
+    // Flow-control windows and send buffers hold a few of the events, far from all.
     let taken = broker.counts().taken;
     assert!((1..20).contains(&taken), "{taken}");
-
     for _ in 0..60 {
-        let event = events.message().await.unwrap().unwrap();
-        let Some(Outgoing::EventMessage(event)) = event.subscribe_topic_events_response_type else {
-            panic!("no event");
-        };
-        requests.send(Ok(processed(&event.id, None))).await.unwrap();
+        let event = next_event(&mut events).await;
+        requests.send(processed(&event.id, None)).await.unwrap();
     }
     broker.until(|counts| counts.acked == 60).await;
     drop(requests);
@@ -623,28 +642,28 @@ async fn a_client_that_does_not_read_is_held_back_by_http2() {
 }
 
 #[tokio::test]
-async fn a_client_that_resets_the_stream_releases_its_events() {
+async fn a_connection_that_breaks_releases_its_events() {
     let broker = broker();
     let runtime = runtime_of(&broker);
-    let mut client = over_http2(&runtime).await;
-    let open = async |client: &mut RuntimeClient<Channel>| {
-        let (requests, receiver) = mpsc::channel(16);
-        requests
-            .send(incoming(Incoming::InitialRequest(initial("p", "t1", &[]))))
-            .await
-            .unwrap();
-        let events = client
-            .subscribe_topic_events(ReceiverStream::new(receiver))
-            .await
-            .unwrap();
-        let mut events = events.into_inner();
-        events.message().await.unwrap().unwrap();
-        (requests, events)
-    };
-    let (_requests, mut events) = open(&mut client).await;
-    publish(&runtime, "x").await;
-    let first = events.message().await.unwrap();
-    drop(events);
-    let (_requests, mut events) = open(&mut client).await;
-    assert_eq!(events.message().await.unwrap(), first);
+    let address = serve(&runtime).await;
+    let client = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (subscribed, is_subscribed) = oneshot::channel();
+    let (received, is_received) = oneshot::channel();
+    client.spawn(async move {
+        let mut client = connect(address).await;
+        let (_requests, mut events) = open(&mut client).await;
+        subscribed.send(()).unwrap();
+        received.send(next_event(&mut events).await.id).unwrap();
+        std::future::pending::<()>().await;
+    });
+    is_subscribed.await.unwrap();
+    let id = publish(&runtime, "x").await;
+    assert_eq!(is_received.await.unwrap(), id);
+    client.shutdown_background();
+    let mut next = Client::open(&runtime).await;
+    assert_eq!(next.event().await.id, id);
 }

@@ -102,6 +102,7 @@ async fn a_message_over_the_limit_is_refused_and_one_just_under_it_is_not() {
     assert_eq!(status.code(), Code::ResourceExhausted);
 }
 
+// deviation: D026
 #[tokio::test]
 async fn compressed_requests_are_understood_and_answered_likewise() {
     let served = Served::new(Options::default());

@@ -66,3 +66,24 @@ async fn words_errors_as_upstream_does() {
         (ErrorKind::Unavailable, "away")
     );
 }
+
+#[tokio::test]
+async fn a_watch_is_listed_while_it_lives() {
+    let runtime = fake::runtime(&Arc::new(Fake::default()));
+    let selector = Selector {
+        app_id: "a".to_owned(),
+        keys: vec!["k".to_owned()],
+        ..Selector::default()
+    };
+    subscribe(&runtime, "nope", selector.clone()).await.unwrap_err();
+    assert!(runtime.watches.list().is_empty());
+    let watch = subscribe(&runtime, "demo", selector).await.unwrap();
+    let listed = Listed {
+        store: "demo".to_owned(),
+        app_id: "a".to_owned(),
+        keys: vec!["k".to_owned()],
+    };
+    assert_eq!(runtime.watches.list(), [listed]);
+    drop(watch);
+    assert!(runtime.watches.list().is_empty());
+}

@@ -99,6 +99,7 @@ async fn reaches_custom_components_by_their_kind() {
     );
 }
 
+// deviation: D011
 #[tokio::test]
 async fn a_refusal_is_the_callers_mistake() {
     let fake = Arc::new(Fake {

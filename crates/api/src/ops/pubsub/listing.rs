@@ -1,9 +1,6 @@
 //! Which topics the application gets, for the actuator.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use crate::listing::Listing;
 
 /// How the application gets a topic's events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,43 +35,5 @@ pub struct Listed {
     pub mode: Mode,
 }
 
-/// The live subscriptions; clones share them.
-#[derive(Debug, Clone, Default)]
-pub struct Subscriptions(Arc<Mutex<BTreeMap<Listed, usize>>>);
-
-impl Subscriptions {
-    /// All of them, sorted; several streams of one topic show once.
-    pub fn list(&self) -> Vec<Listed> {
-        self.counts().keys().cloned().collect()
-    }
-
-    /// Lists `listed` until the entry is dropped.
-    pub(crate) fn enter(&self, listed: Listed) -> Entry {
-        *self.counts().entry(listed.clone()).or_default() += 1;
-        Entry {
-            subscriptions: self.clone(),
-            listed,
-        }
-    }
-
-    fn counts(&self) -> std::sync::MutexGuard<'_, BTreeMap<Listed, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Keeps one subscription listed.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    subscriptions: Subscriptions,
-    listed: Listed,
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        let mut counts = self.subscriptions.counts();
-        if let Some(count) = counts.get_mut(&self.listed) {
-            *count -= 1;
-        }
-        counts.retain(|_, count| *count > 0);
-    }
-}
+/// The live subscriptions; several streams of one topic show once.
+pub type Subscriptions = Listing<Listed>;

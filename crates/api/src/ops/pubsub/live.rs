@@ -13,8 +13,8 @@ use layotto_core::{
 };
 use tokio::time::timeout;
 
-use super::listing::{Entry, Listed, Mode, Subscriptions};
-use crate::slot::Slot;
+use super::listing::{Listed, Mode, Subscriptions};
+use crate::{listing::Entry, slot::Slot};
 
 /// Longest time for a broker to accept a subscription.
 const ACCEPT: Duration = Duration::from_secs(30);
@@ -32,7 +32,7 @@ struct Current {
     /// Not kept open by a subscription: a replaced component goes when its owner lets it go.
     component: Weak<dyn PubSub>,
     _subscription: Subscription,
-    _entry: Entry,
+    _entry: Entry<Listed>,
 }
 
 impl Live {

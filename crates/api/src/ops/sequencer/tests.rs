@@ -151,6 +151,7 @@ async fn weak_ids_cost_one_fetch_in_ten_thousand_and_are_fetched_ahead_at_upstre
     assert_eq!(counter.segments.load(Ordering::Relaxed), 2);
 }
 
+// deviation: D021
 #[tokio::test]
 async fn two_stores_and_two_keys_never_share_ids() {
     let (one, other) = (Arc::new(Counter::default()), Arc::new(Counter::default()));

@@ -56,10 +56,15 @@ impl Collected {
     /// Fills in what `base` has and `self` has not, or has blank.
     pub(super) fn inherit(&mut self, base: &Self) {
         for (key, setting) in &base.0 {
-            if self.0.get(key).is_none_or(Setting::is_absent) {
+            if !self.has(key) {
                 self.0.insert(key.clone(), setting.clone());
             }
         }
+    }
+
+    /// Whether there is a value for `key`; a blank one is none.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.0.get(key).is_some_and(|setting| !setting.is_absent())
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&Setting> {

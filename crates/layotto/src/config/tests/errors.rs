@@ -1,5 +1,7 @@
 //! Every kind of finding, word for word.
 
+use std::time::{Duration, Instant};
+
 use super::*;
 
 #[track_caller]
@@ -91,6 +93,7 @@ fn syntax_of_yaml() {
             "servers:\n  - <<: 5\n",
             "error: f:2: found a number under \"<<\", expected an object",
         ),
+        ("a: 1\nqqq", "error: f:2: simple key expected"),
     ] {
         assert_eq!(report_of(text, Format::Yaml).trim_end(), expected, "{text}");
     }
@@ -110,6 +113,20 @@ fn syntax_of_yaml() {
         report_of(&bomb, Format::Yaml).trim_end(),
         "error: f:16: the file holds more than 200000 values"
     );
+    let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), "*a,".repeat(100));
+    assert_eq!(
+        report_of(&long, Format::Yaml).trim_end(),
+        "error: f:2: the aliases stand for more than 16 MiB of text"
+    );
+}
+
+#[test]
+fn many_merge_keys_are_read_in_time() {
+    let keys: String = (0..20_000).map(|i| format!("  k{i}: 1\n")).collect();
+    let text = format!("o: &o {{z: 1}}\nb:\n{keys}  <<: [{}]\n", "*o,".repeat(20_000));
+    let start = Instant::now();
+    report_of(&text, Format::Yaml);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -524,4 +541,26 @@ servers:
         lines.next(),
         Some("unknown key: f:15: GRPC.hellos.h.helo: nothing reads this key; did you mean \"hello\"?")
     );
+}
+
+#[test]
+fn channels_that_are_not_built_yet_are_reported() {
+    for (channel, expected) in [
+        (
+            r#"{"protocol": "http", "listener": "egress"}"#,
+            "listener: listener \"egress\" without host:port, which names a listener of this process, is not supported yet: the component will be DOWN",
+        ),
+        (
+            r#"{"protocol": "bolt", "listener": "h:1"}"#,
+            "protocol: channel bolt is not supported yet: the component will be DOWN",
+        ),
+    ] {
+        let config = around(&format!(
+            r#"{{"rpcs": {{"mosn": {{"config": {{"channel": [{channel}]}}}}}}}}"#
+        ));
+        assert_eq!(
+            report_of(&config, Format::Json),
+            format!("not supported yet: f:2: GRPC.rpcs.mosn.config.channel[0].{expected}\n")
+        );
+    }
 }

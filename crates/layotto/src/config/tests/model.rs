@@ -115,7 +115,35 @@ fn a_connection_lies_under_its_components() {
     );
     assert_eq!(lock.settings.text("useConnection"), None);
     assert_eq!(lock.secret_ref[0].target(), "redisPassword");
-    assert_eq!(runtime.state["own"].type_name, "etcd");
+    let own = &runtime.state["own"];
+    assert_eq!(
+        (own.type_name.as_str(), own.connection.as_deref()),
+        ("etcd", None)
+    );
+}
+
+#[test]
+fn what_a_component_says_itself_wins_over_its_connection() {
+    let runtime = runtime_of(
+        r#"{
+        "secret_store": {"env": {"type": "local.env"}},
+        "connections": {"main": {"type": "redis", "secret_ref": [
+            {"store_name": "env", "key": "P", "sub_key": "P", "inject_as": "redisPassword"},
+            {"store_name": "env", "key": "U", "sub_key": "U", "inject_as": "userName"}]}},
+        "state": {"s": {"metadata": {"useConnection": "main", "redisPassword": "own"}}},
+        "lock": {"l": {"metadata": {"useConnection": "main"}, "secret_ref": [
+            {"store_name": "env", "key": "Q", "sub_key": "Q", "inject_as": "redisPassword"}]}}}"#,
+    );
+    let secrets = |component: &ComponentConfig| {
+        let secrets = component.secret_ref.iter();
+        secrets.map(|secret| secret.key.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(secrets(&runtime.state["s"]), ["U"]);
+    assert_eq!(
+        secrets(&runtime.lock["l"]),
+        ["P", "U", "Q"],
+        "the last one counts"
+    );
 }
 
 #[test]
