@@ -6,7 +6,7 @@ use crate::{process, workspace::Workspace};
 
 /// Runs the ignored tests of the `layotto` crate; each is a long scenario.
 pub fn run(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
-    let mut soak = workspace.cargo(["test", "--release", "--locked", "--package", "layotto", "--"]);
+    let mut soak = workspace.cargo(["test", "--locked", "--package", "layotto", "--test", "it", "--"]);
     soak.args(["--ignored", "--nocapture", "--test-threads=1"]);
     process::run(soak.args(filter))
 }

@@ -19,8 +19,8 @@ use super::{
     backend::{Backend, Unnamed},
 };
 
-/// Memory for pages of the file.
-const CACHE: usize = 64 << 20;
+/// Memory for pages of the file. Small, as a sidecar is: the system caches the file as well.
+const CACHE: usize = 4 << 20;
 
 /// Files up to this size are checked whole when they are opened; of a larger one only what a crash
 /// left unfinished, since a start must not take minutes.
