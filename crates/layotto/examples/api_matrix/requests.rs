@@ -8,6 +8,10 @@ const REQUESTS: &[(&str, &str)] = &[
         r#"{"service_name": "helloworld", "name": "matrix"}"#,
     ),
     (
+        "Lifecycle/ApplyConfiguration",
+        r#"{"component_config": {"kind": "hellos", "name": "helloworld", "metadata": {"hello": "hi"}}}"#,
+    ),
+    (
         "Runtime/InvokeService",
         r#"{"id": "matrix", "message": {"method": "m"}}"#,
     ),

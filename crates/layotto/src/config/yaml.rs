@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Tag};
 
 use super::{
     MAX_BYTES,
@@ -14,13 +14,14 @@ pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
     let mut builder = Builder::default();
     let mut parser = Parser::new_from_str(text);
     // At the end of a text without a final line feed the parser names the line after the last.
-    let lines = 1 + text.bytes().filter(|byte| *byte == b'\n').count();
+    let last = text
+        .split("\r\n")
+        .flat_map(|part| part.split(['\r', '\n']))
+        .count();
+    let line_at = |marker: &Marker| u32::try_from(marker.line().min(last)).unwrap_or(u32::MAX);
     while let Some(event) = parser.next_event() {
-        let (event, span) = event.map_err(|error| {
-            let line = u32::try_from(error.marker().line().min(lines)).unwrap_or(u32::MAX);
-            SyntaxError::new(line, error.info().to_owned())
-        })?;
-        builder.on(event, span)?;
+        let (event, span) = event.map_err(|error| SyntaxError::new(line_at(error.marker()), error.info()))?;
+        builder.on(event, line_at(&span.start))?;
     }
     Ok(builder.root.unwrap_or(Node {
         value: Value::Null,
@@ -58,8 +59,7 @@ struct Builder {
 }
 
 impl Builder {
-    fn on(&mut self, event: Event<'_>, span: Span) -> Result<(), SyntaxError> {
-        let line = u32::try_from(span.start.line()).unwrap_or(u32::MAX);
+    fn on(&mut self, event: Event<'_>, line: u32) -> Result<(), SyntaxError> {
         match event {
             Event::DocumentStart(_) if self.root.is_some() => Err(SyntaxError::new(
                 line,

@@ -94,6 +94,7 @@ fn syntax_of_yaml() {
             "error: f:2: found a number under \"<<\", expected an object",
         ),
         ("a: 1\nqqq", "error: f:2: simple key expected"),
+        ("!t", "error: f:1: found null, expected an object"),
     ] {
         assert_eq!(report_of(text, Format::Yaml).trim_end(), expected, "{text}");
     }
