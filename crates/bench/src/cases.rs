@@ -68,7 +68,15 @@ impl Row {
     /// A figure without a floor; less is better.
     fn alone(name: impl Into<String>, judged: f64, target: f64, unit: &'static str) -> Self {
         let (value, floor) = (format!("{judged:.1} {unit}"), String::new());
-        Self { name: name.into(), value, floor, judged, target, at_least: false, unit }
+        Self {
+            name: name.into(),
+            value,
+            floor,
+            judged,
+            target,
+            at_least: false,
+            unit,
+        }
     }
 
     /// Whether the target was met.
@@ -275,7 +283,13 @@ async fn seed(options: &Options) -> anyhow::Result<Vec<Row>> {
     for _ in 0..options.rounds {
         let direct = direct(&upstream.address, RATE, SIZE, options.counted()).await?;
         let before = sidecar.server.processor_time()?;
-        let through = load::open_loop(&sidecar.server.address, Call::Invoke(SIZE), RATE, options.counted()).await?;
+        let through = load::open_loop(
+            &sidecar.server.address,
+            Call::Invoke(SIZE),
+            RATE,
+            options.counted(),
+        )
+        .await?;
         let used = sidecar.server.processor_time()? - before;
         cpu.push(used.as_secs_f64() / through.took.as_secs_f64() * 100.0);
         pairs.push((direct, through));
@@ -285,7 +299,12 @@ async fn seed(options: &Options) -> anyhow::Result<Vec<Row>> {
     let added = |figure: &str, share: f64| {
         let millis = |round: &Round| round.percentile(share).as_secs_f64() * 1e3;
         let of = |figure: fn(f64, f64) -> f64| {
-            median(pairs.iter().map(|(direct, through)| figure(millis(direct), millis(through))).collect())
+            median(
+                pairs
+                    .iter()
+                    .map(|(direct, through)| figure(millis(direct), millis(through)))
+                    .collect(),
+            )
         };
         let judged = of(|direct, through| through - direct);
         Row {

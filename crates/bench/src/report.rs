@@ -10,7 +10,10 @@ pub fn markdown(rows: &[Row], options: &Options) -> String {
         "Commit {}, {}, {} processors; median of {} rounds of {} s.\n\n",
         commit(),
         processor(),
-        cpuinfo().lines().filter(|line| line.starts_with("processor")).count(),
+        cpuinfo()
+            .lines()
+            .filter(|line| line.starts_with("processor"))
+            .count(),
         options.rounds,
         options.seconds,
     );

@@ -146,8 +146,7 @@ async fn a_deadline_stops_the_work() {
 async fn flood(kind: &str, time: Duration) -> (u64, u64) {
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();
-    let pubsub =
-        json!({"pub_subs": {"p": {"type": kind, "metadata": {}}}});
+    let pubsub = json!({"pub_subs": {"p": {"type": kind, "metadata": {}}}});
     let mut process = Sidecar::with_config(folder.path(), &config(port, free_port(), &pubsub), &[]);
     assert!(process.wait_for_port(port));
     let mut subscriber = client(port).await;
