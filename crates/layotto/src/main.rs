@@ -19,7 +19,10 @@ fn registry() -> Registry {
 
 /// The one function that the program needs of the C mathematics library, for tokio's statistics.
 /// Bringing it along spares every process that library: 0.6 MB of resident memory.
-#[allow(unsafe_code, reason = "the name is what replaces the library's function; the body is safe")]
+#[allow(
+    unsafe_code,
+    reason = "the name is what replaces the library's function; the body is safe"
+)]
 #[unsafe(no_mangle)]
 extern "C" fn pow(base: f64, exponent: f64) -> f64 {
     libm::pow(base, exponent)

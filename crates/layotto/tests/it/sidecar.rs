@@ -21,6 +21,7 @@ pub struct Sidecar {
     child: Child,
     output: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
+    pid_file: PathBuf,
 }
 
 impl Sidecar {
@@ -45,6 +46,7 @@ impl Sidecar {
             child,
             output,
             readers: vec![stdout, stderr],
+            pid_file: folder.join(".layotto/layotto.pid"),
         }
     }
 
@@ -65,9 +67,15 @@ impl Sidecar {
         self.output.lock().unwrap().clone()
     }
 
-    /// Waits until `port` answers; `false` when the process ended instead.
+    /// Waits until `port` answers and all else is served too; `false` when the process ended
+    /// instead.
     pub fn wait_for_port(&mut self, port: u16) -> bool {
-        self.wait(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())
+        // The pid is written last.
+        let (pid_file, pid) = (self.pid_file.clone(), self.pid().to_string());
+        self.wait(|| {
+            fs::read_to_string(&pid_file).is_ok_and(|text| text.trim() == pid)
+                && std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        })
     }
 
     /// Waits until `path` exists; `false` when the process ended instead.
