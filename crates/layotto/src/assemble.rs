@@ -347,9 +347,11 @@ impl Process {
         ));
         let callback = Callback::start(Arc::clone(&runtime), app_config(app), &self.health);
         let settings = Options {
+            max_message_bytes: grpc
+                .max_message_bytes
+                .unwrap_or(Options::default().max_message_bytes),
             api_token: options.api_token.clone(),
             tracer: loaded.config.tracing.as_ref().map(|_| tracer(app)),
-            ..Options::default()
         };
         let dispatch = Dispatch::new(Arc::clone(&runtime), settings);
         let follow = grpc::follow(

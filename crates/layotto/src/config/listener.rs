@@ -283,9 +283,22 @@ fn grpc(o: &Object<'_>, registry: &Registry) -> Grpc {
     Grpc {
         server_name: text(o, "server_name").unwrap_or_else(|| "runtime".to_owned()),
         graceful_stop_timeout: duration(o, "graceful_stop_timeout"),
+        max_message_bytes: o
+            .get("max_message_bytes")
+            .and_then(|field| max_message_bytes(&field)),
         runtime: o
             .get("grpc_config")
             .and_then(|field| runtime::read(&field, registry))
             .unwrap_or_default(),
     }
+}
+
+/// At most what a length on the wire can say.
+fn max_message_bytes(field: &Field<'_>) -> Option<usize> {
+    const ACCEPTED: &str = "a number of bytes, 1 to 4294967295";
+    let bytes: u32 = field.number(ACCEPTED)?;
+    if bytes == 0 {
+        return field.refuse(ACCEPTED);
+    }
+    usize::try_from(bytes).ok()
 }

@@ -116,6 +116,8 @@ pub struct Grpc {
     pub runtime: RuntimeConfig,
     /// How long calls may go on after the process was told to stop.
     pub graceful_stop_timeout: Option<Duration>,
+    /// `max_message_bytes`: the largest message that a caller may send; `None`: 4 MiB.
+    pub max_message_bytes: Option<usize>,
 }
 
 /// A stream filter.

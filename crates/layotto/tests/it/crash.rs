@@ -24,7 +24,7 @@ use tonic::transport::Channel;
 
 use crate::{
     lifecycle::client,
-    sidecar::{PATIENCE, Sidecar, config, free_port},
+    sidecar::{PATIENCE, Sidecar, config, free_port, say},
 };
 
 /// Writers of each kind.
@@ -298,14 +298,14 @@ async fn kill_again_and_again(rounds: usize) {
         round(folder.path(), number, &mut acknowledged).await;
     }
     verify(folder.path(), &acknowledged).await;
-    println!(
+    say(format_args!(
         "killed {rounds} times: {} states, {} configurations, {} events, {} ids, {} fencing tokens acknowledged, all kept",
         acknowledged.state.len(),
         acknowledged.config.len(),
         acknowledged.published.len(),
         acknowledged.ids.len(),
         acknowledged.tokens.len(),
-    );
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

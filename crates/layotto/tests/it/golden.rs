@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use self::diff::{Difference, glob};
-use crate::sidecar::fixtures;
+use crate::sidecar::{fixtures, say};
 
 /// Cases run at once.
 const PARALLEL: usize = 8;
@@ -173,7 +173,7 @@ async fn recorded_calls_come_out_the_same_or_as_a_listed_deviation() {
         }));
     }
     report(&tallies);
-    println!("deviations seen: {used:?}");
+    say(format_args!("deviations seen: {used:?}"));
     assert!(
         failures.is_empty(),
         "{} differences are not listed:\n{}",
@@ -195,7 +195,7 @@ fn name(case: &Json) -> &str {
 }
 
 fn report(tallies: &BTreeMap<String, Tally>) {
-    println!("{:<22} matched deviating failed skipped", "area");
+    say(format_args!("{:<22} matched deviating failed skipped", "area"));
     for (area, tally) in tallies {
         let Tally {
             matched,
@@ -203,15 +203,17 @@ fn report(tallies: &BTreeMap<String, Tally>) {
             failed,
             skipped,
         } = tally;
-        println!("{area:<22} {matched:>7} {deviating:>9} {failed:>6} {skipped:>7}");
+        say(format_args!(
+            "{area:<22} {matched:>7} {deviating:>9} {failed:>6} {skipped:>7}"
+        ));
     }
     let sum = |part: fn(&Tally) -> usize| tallies.values().map(part).sum::<usize>();
-    println!(
+    say(format_args!(
         "{:<22} {:>7} {:>9} {:>6} {:>7}",
         "all",
         sum(|t| t.matched),
         sum(|t| t.deviating),
         sum(|t| t.failed),
         sum(|t| t.skipped)
-    );
+    ));
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use layotto_proto::runtime::v1::{
-    CommonInvokeRequest, GetStateRequest, InvokeServiceRequest, PublishEventRequest,
+    CommonInvokeRequest, GetStateRequest, InvokeServiceRequest, PublishEventRequest, SayHelloRequest,
     SubscribeTopicEventsRequest, SubscribeTopicEventsRequestInitial,
     subscribe_topic_events_request::SubscribeTopicEventsRequestType,
 };
@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
     lifecycle::client,
-    sidecar::{PATIENCE, Sidecar, config, free_port},
+    sidecar::{PATIENCE, Sidecar, config, free_port, say},
 };
 
 /// How often memory is looked at.
@@ -203,10 +203,10 @@ async fn publish_until(port: u16, end: Instant) -> u64 {
 async fn a_flood_is_bounded(time: Duration) {
     for kind in ["in-memory", "embedded"] {
         let (published, growth) = flood(kind, time).await;
-        println!(
+        say(format_args!(
             "{kind}: {published} events in {time:?}, resident memory grew by {} KiB",
             growth / 1024
-        );
+        ));
         assert!(growth <= WINDOW, "{kind}: grew by {growth} bytes");
     }
 }
@@ -220,4 +220,26 @@ async fn a_subscriber_that_never_reads_costs_a_bounded_window() {
 #[ignore = "soak: 60 s at full rate"]
 async fn a_subscriber_that_never_reads_costs_a_bounded_window_for_a_minute() {
     a_flood_is_bounded(Duration::from_secs(60).max(PATIENCE)).await;
+}
+
+#[tokio::test]
+async fn the_largest_message_is_a_setting() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let greeter = json!({"hellos": {"helloworld": {"type": "helloworld", "hello": "x"}}});
+    let mut file = config(port, free_port(), &greeter);
+    let filter = &mut file["servers"][0]["listeners"][0]["filter_chains"][0]["filters"][0]["config"];
+    filter["max_message_bytes"] = json!(1000);
+    let mut process = Sidecar::with_config(folder.path(), &file, &[]);
+    assert!(process.wait_for_port(port));
+    let mut caller = client(port).await;
+    let hello = |length: usize| SayHelloRequest {
+        service_name: "helloworld".into(),
+        name: "x".repeat(length),
+        data: None,
+    };
+    caller.say_hello(hello(900)).await.unwrap();
+    let status = caller.say_hello(hello(1000)).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+    assert!(status.message().ends_with("vs. 1000)"), "{status}");
 }

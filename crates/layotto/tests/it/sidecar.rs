@@ -6,7 +6,10 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -144,13 +147,21 @@ impl Drop for Sidecar {
     }
 }
 
-/// A port that nothing listens on now.
+/// A port that nothing listens on and that no other caller gets. From below the range that the
+/// system takes the ports of clients from: one of those could be gone by the time it is bound.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 10_000;
+    const COUNT: u16 = 20_000;
+    // Two runs at once begin in different places.
+    let offset = u16::try_from(std::process::id().wrapping_mul(7919) % u32::from(COUNT)).unwrap();
+    loop {
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + (offset + next % COUNT) % COUNT;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A configuration file with one gRPC listener, serving `grpc_config`, and an actuator.
@@ -173,4 +184,11 @@ pub fn config(grpc: u16, actuator: u16, grpc_config: &Value) -> Value {
 /// The folder of a fixture of these tests.
 pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
+}
+
+/// Prints a line that shows even where the test passes: a figure that a reader of the run wants.
+pub fn say(line: impl std::fmt::Display) {
+    use std::io::Write;
+
+    writeln!(std::io::stderr().lock(), "{line}").unwrap();
 }

@@ -13,7 +13,7 @@ fn keys_match_whatever_their_case_and_texts_are_read_as_numbers() {
         "listeners": [
             {"Name": "u", "NETWORK": "unix", "address": "/tmp/s", "bind_port": "true",
              "filter_chains": [{"filters": [{"type": "grpc", "config": {
-                "graceful_stop_timeout": "1.5s",
+                "graceful_stop_timeout": "1.5s", "max_message_bytes": "1048576",
                 "grpc_config": {"APP": {"app_id": "a", "grpc_callback_port": "9999"},
                 "HELLOS": {"helloWorld": {"TYPE": "helloworld", "Hello": "hi"}}}}}]}]},
             {"address": ":0", "bind_port": true, "filter_chains": [{"filters": [{"type": "grpc"}]}]}
@@ -51,6 +51,7 @@ fn keys_match_whatever_their_case_and_texts_are_read_as_numbers() {
     };
     assert_eq!(grpc.server_name, "runtime");
     assert_eq!(grpc.graceful_stop_timeout, Some(Duration::from_millis(1500)));
+    assert_eq!(grpc.max_message_bytes, Some(1 << 20));
     assert_eq!(
         (grpc.runtime.app.app_id.as_str(), grpc.runtime.app.callback_port),
         ("a", 9999)
