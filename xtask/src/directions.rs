@@ -42,7 +42,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "layotto-mesh",
-        may_use: &[],
+        may_use: &["layotto-core"],
         in_tests: &[],
         never: &["anyhow", "tonic"],
     },

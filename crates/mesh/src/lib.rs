@@ -24,13 +24,25 @@
 //! ```
 
 pub mod address;
+pub mod body;
+pub mod cluster;
+pub mod config;
 pub mod connection;
 pub mod drain;
+pub mod exchange;
+pub mod filter;
 pub mod listener;
+pub mod metrics;
+pub mod proxy;
 pub mod reply;
+pub mod router;
 pub mod stack;
+pub mod tls;
+pub mod upstream;
 
 pub use address::Address;
+pub use body::Body;
+pub use config::ConfigError;
 pub use listener::{BindError, Listener};
 
 /// Any error, as bodies carry it.

@@ -1,0 +1,64 @@
+//! What is wrong with a configuration, for whoever reads the file.
+
+use std::fmt;
+
+/// A value that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// Where: a path such as `virtual_hosts[0].routers[2].match.regex`, relative to what was built.
+    pub path: String,
+    /// What was found, and what is accepted.
+    pub message: String,
+}
+
+/// A key of upstream's schema that no field takes.
+#[derive(Debug, Clone, Copy)]
+pub struct OtherKey {
+    /// Its path under the struct that it belongs to, with `[]` for elements: `hosts[].metadata`.
+    pub path: &'static str,
+    /// What becomes of it.
+    pub fate: Fate,
+    /// Why, for the reference page: a few words.
+    pub why: &'static str,
+}
+
+/// What becomes of a key that no field takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It means nothing here; nobody needs to hear of it.
+    Ignored,
+    /// It asks for something that is not built: `start` warns, `check` fails.
+    Later,
+}
+
+impl ConfigError {
+    /// An error at `path`.
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            message: message.into(),
+        }
+    }
+
+    /// The same error, seen from one level above.
+    #[must_use]
+    pub fn under(mut self, parent: &str) -> Self {
+        self.path = match self.path.as_str() {
+            "" => parent.to_owned(),
+            path if path.starts_with('[') => format!("{parent}{path}"),
+            path => format!("{parent}.{path}"),
+        };
+        self
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path.as_str() {
+            "" => f.write_str(&self.message),
+            path => write!(f, "{path}: {}", self.message),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,1 @@
+//! The proxies: terminal services that send requests, or bytes, to upstream hosts.

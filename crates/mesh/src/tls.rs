@@ -1,0 +1,1 @@
+//! TLS at both ends: certificates chosen by name and protocol, peers verified, files reloaded.
