@@ -31,6 +31,7 @@ pub mod connection;
 pub mod drain;
 pub mod exchange;
 pub mod filter;
+pub mod front;
 pub mod listener;
 pub mod metrics;
 pub mod proxy;

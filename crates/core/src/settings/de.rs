@@ -68,7 +68,7 @@ struct Object<'a> {
     unknown: &'a RefCell<Vec<String>>,
 }
 
-impl<'de> de::Deserializer<'de> for Object<'de> {
+impl<'de> de::Deserializer<'de> for Object<'_> {
     type Error = SettingsError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
@@ -93,7 +93,7 @@ struct Entries<'a> {
     unknown: &'a RefCell<Vec<String>>,
 }
 
-impl<'de> de::MapAccess<'de> for Entries<'de> {
+impl<'de> de::MapAccess<'de> for Entries<'_> {
     type Error = SettingsError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, SettingsError> {
@@ -185,7 +185,7 @@ macro_rules! numbers {
     )*};
 }
 
-impl<'de> de::Deserializer<'de> for Node<'de> {
+impl<'de> de::Deserializer<'de> for Node<'_> {
     type Error = SettingsError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
@@ -198,7 +198,7 @@ impl<'de> de::Deserializer<'de> for Node<'de> {
                 (.., Some(value)) => visitor.visit_f64(value),
                 _ => Err(self.refuse("a number in range")),
             },
-            Value::String(text) => visitor.visit_borrowed_str(text),
+            Value::String(text) => visitor.visit_str(text),
             Value::Array(_) => self.deserialize_seq(visitor),
             Value::Object(_) => self.deserialize_map(visitor),
         }
@@ -223,7 +223,7 @@ impl<'de> de::Deserializer<'de> for Node<'de> {
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
         match self.value {
-            Value::String(text) => visitor.visit_borrowed_str(text),
+            Value::String(text) => visitor.visit_str(text),
             Value::Number(number) => visitor.visit_string(number.to_string()),
             Value::Bool(value) => visitor.visit_string(value.to_string()),
             _ => Err(self.refuse("a text")),
@@ -251,20 +251,22 @@ impl<'de> de::Deserializer<'de> for Node<'de> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
+        let parts: Vec<Value>;
         let items = match self.value {
-            Value::Array(items) => items.clone(),
+            Value::Array(items) => items,
             // A list written as a text, as upstream's string metadata has it.
             Value::String(text) => {
-                let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-                parts.map(|part| Value::String(part.to_owned())).collect()
+                let texts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+                parts = texts.map(Value::from).collect();
+                &parts
             }
             _ => return Err(self.refuse("a list, or a text with commas")),
         };
-        let mut elements = Elements {
-            items: items.into_iter().enumerate(),
-            node: self,
-        };
-        visitor.visit_seq(&mut elements)
+        visitor.visit_seq(Elements {
+            items: items.iter().enumerate(),
+            path: self.path,
+            unknown: self.unknown,
+        })
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
@@ -312,11 +314,12 @@ impl<'de> de::Deserializer<'de> for Node<'de> {
 }
 
 struct Elements<'a> {
-    items: std::iter::Enumerate<std::vec::IntoIter<Value>>,
-    node: Node<'a>,
+    items: std::iter::Enumerate<std::slice::Iter<'a, Value>>,
+    path: String,
+    unknown: &'a RefCell<Vec<String>>,
 }
 
-impl<'de> de::SeqAccess<'de> for &mut Elements<'_> {
+impl<'de> de::SeqAccess<'de> for Elements<'_> {
     type Error = SettingsError;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
@@ -326,88 +329,14 @@ impl<'de> de::SeqAccess<'de> for &mut Elements<'_> {
         let Some((index, value)) = self.items.next() else {
             return Ok(None);
         };
-        let path = format!("{}[{index}]", self.node.path);
-        seed.deserialize(OwnedNode {
+        let path = format!("{}[{index}]", self.path);
+        seed.deserialize(Node {
             value,
             path: path.clone(),
-            unknown: self.node.unknown,
+            unknown: self.unknown,
         })
         .map(Some)
         .map_err(|e| e.at(&path))
-    }
-}
-
-/// An element of a list; it lives only while it is read, so it hands out owned texts.
-struct OwnedNode<'a> {
-    value: Value,
-    path: String,
-    unknown: &'a RefCell<Vec<String>>,
-}
-
-impl<'de> de::Deserializer<'de> for OwnedNode<'_> {
-    type Error = SettingsError;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
-        use serde::de::value::{MapDeserializer, SeqDeserializer};
-        let Self { value, path, unknown } = self;
-        let child = |key: &dyn fmt::Display, value| OwnedNode {
-            value,
-            path: format!("{path}.{key}"),
-            unknown,
-        };
-        match value {
-            Value::String(text) => visitor.visit_string(text),
-            Value::Bool(value) => visitor.visit_bool(value),
-            Value::Array(items) => visitor.visit_seq(SeqDeserializer::new(
-                items
-                    .into_iter()
-                    .enumerate()
-                    .map(|(index, item)| child(&index, item)),
-            )),
-            Value::Object(map) => visitor.visit_map(MapDeserializer::new(
-                map.into_iter()
-                    .map(|(key, value)| (key.clone(), child(&key, value))),
-            )),
-            Value::Null => visitor.visit_unit(),
-            Value::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
-                (Some(value), ..) => visitor.visit_u64(value),
-                (_, Some(value), _) => visitor.visit_i64(value),
-                (.., value) => visitor.visit_f64(value.unwrap_or_default()),
-            },
-        }
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
-        if super::is_absent(&self.value) {
-            visitor.visit_none()
-        } else {
-            visitor.visit_some(self)
-        }
-    }
-
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
-        match self.value {
-            Value::Number(number) => visitor.visit_string(number.to_string()),
-            _ => self.deserialize_any(visitor),
-        }
-    }
-
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, SettingsError> {
-        self.unknown.borrow_mut().push(self.path);
-        visitor.visit_unit()
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str bytes byte_buf unit
-        unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier
-    }
-}
-
-impl<'de> IntoDeserializer<'de, SettingsError> for OwnedNode<'_> {
-    type Deserializer = Self;
-
-    fn into_deserializer(self) -> Self {
-        self
     }
 }
 

@@ -90,26 +90,39 @@ impl Node {
     /// The line of the value at `path`, such as `channel[0].size`; of the nearest value above it
     /// that exists otherwise.
     pub(super) fn line_of(&self, path: &str) -> u32 {
-        let mut node = self;
         let mut line = self.line;
-        for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
-            let next = match (&node.value, step.trim_end_matches(']')) {
-                (Value::Object(entries), key) => entries
-                    .iter()
-                    .find(|entry| entry.key == key)
-                    .map(|entry| (entry.line, &entry.value)),
-                (Value::List(items), index) => index
-                    .parse()
-                    .ok()
-                    .and_then(|index: usize| items.get(index))
-                    .map(|item| (item.line, item)),
-                _ => None,
-            };
-            let Some(found) = next else { break };
+        let mut node = self;
+        for step in steps(path) {
+            let Some(found) = node.step(step) else { break };
             (line, node) = found;
         }
         line
     }
+
+    /// The value at `path`.
+    pub(super) fn at(&self, path: &str) -> Option<&Self> {
+        steps(path).try_fold(self, |node, step| Some(node.step(step)?.1))
+    }
+
+    /// One step down, with its line. Keys are matched as written, else without regard to case.
+    fn step(&self, step: &str) -> Option<(u32, &Self)> {
+        match (&self.value, step.trim_end_matches(']')) {
+            (Value::Object(entries), key) => entries
+                .iter()
+                .find(|entry| entry.key == key)
+                .or_else(|| entries.iter().find(|entry| entry.key.eq_ignore_ascii_case(key)))
+                .map(|entry| (entry.line, &entry.value)),
+            (Value::List(items), index) => {
+                let item = items.get(index.parse::<usize>().ok()?)?;
+                Some((item.line, item))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn steps(path: &str) -> impl Iterator<Item = &str> {
+    path.split(['.', '[']).filter(|step| !step.is_empty())
 }
 
 fn object(entries: &[Entry]) -> Map<String, Json> {

@@ -1,6 +1,8 @@
 //! Reads typed values out of the tree. Every reader reports what does not fit and goes on, so that
 //! one run finds all errors.
 
+mod typed;
+
 use std::{cell::RefCell, fmt::Display, str::FromStr, sync::Arc, time::Duration};
 
 use layotto_core::GoDuration;

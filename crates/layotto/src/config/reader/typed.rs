@@ -1,0 +1,260 @@
+//! Reads whole structs of the data plane: every value, key and line is reported as the readers of
+//! single fields do it, driven by the struct's schema.
+
+use layotto_core::Settings;
+use layotto_mesh::config::{ConfigError, Fate, OtherKey};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value as Json};
+
+use super::{Field, child_path, unknown_key};
+use crate::config::report::Place;
+
+impl Field<'_> {
+    /// The value as a `T`, whose keys are matched without regard to case. Keys that `T` does not
+    /// have are looked up in `others`; those that are not there either are unknown.
+    pub(in crate::config) fn typed<T>(&self, others: &[OtherKey]) -> Option<T>
+    where
+        T: DeserializeOwned + JsonSchema,
+    {
+        let schema = schemars::schema_for!(T).to_value();
+        let shape = Shape::root(&schema);
+        let Json::Object(object) = shape.fold_case(self.node.to_json()) else {
+            return self.refuse("an object");
+        };
+        match Settings::new(object).parse::<T>() {
+            Ok(parsed) => {
+                for path in &parsed.unknown {
+                    self.report_key(path, others, &shape);
+                }
+                Some(parsed.config)
+            }
+            Err(error) => {
+                self.findings().error(self.place_at(&error.path), error.message);
+                None
+            }
+        }
+    }
+
+    /// Reports why something could not be built from this value.
+    pub(in crate::config) fn refuse_built(&self, error: ConfigError) {
+        self.findings().error(self.place_at(&error.path), error.message);
+    }
+
+    fn report_key(&self, path: &str, others: &[OtherKey], shape: &Shape<'_>) {
+        let pattern = pattern(path);
+        let place = self.place_at(path);
+        let Some(other) = others
+            .iter()
+            .find(|other| other.path.eq_ignore_ascii_case(&pattern))
+        else {
+            let key = path.rsplit('.').next().unwrap_or(path);
+            let siblings = shape.keys_beside(&pattern);
+            let message = unknown_key(key, siblings.iter().map(String::as_str));
+            return self.findings().unknown(place, message);
+        };
+        if other.fate == Fate::Later && !self.is_blank_at(path) {
+            let key = path.rsplit('.').next().unwrap_or(path);
+            let message = format!("{key} is not supported yet and has no effect");
+            self.findings().unsupported(place, message);
+        }
+    }
+
+    fn place_at(&self, path: &str) -> Place {
+        Place {
+            line: self.node.line_of(path),
+            path: match path {
+                "" => self.place().path.clone(),
+                path => child_path(&self.place().path, path),
+            },
+            ..self.place().clone()
+        }
+    }
+
+    fn is_blank_at(&self, path: &str) -> bool {
+        self.node.at(path).is_none_or(|node| node.is_blank())
+    }
+}
+
+/// `hosts[3].address` as `hosts[].address`.
+fn pattern(path: &str) -> String {
+    let mut pattern = String::with_capacity(path.len());
+    let mut inside = false;
+    for character in path.chars() {
+        match character {
+            '[' => inside = true,
+            ']' => inside = false,
+            _ if inside => continue,
+            _ => {}
+        }
+        pattern.push(character);
+    }
+    pattern
+}
+
+/// A part of a JSON schema, with the whole for its references.
+#[derive(Clone, Copy)]
+struct Shape<'s> {
+    whole: &'s Json,
+    part: &'s Json,
+}
+
+impl<'s> Shape<'s> {
+    fn root(schema: &'s Json) -> Self {
+        Self {
+            whole: schema,
+            part: schema,
+        }
+    }
+
+    /// The schemas that apply here: the part itself, what it refers to, its alternatives.
+    fn all(self) -> Vec<Self> {
+        let mut all = vec![self];
+        let reference = self.part.get("$ref").and_then(Json::as_str);
+        let target = reference.and_then(|text| self.whole.pointer(text.trim_start_matches('#')));
+        let several = ["anyOf", "allOf", "oneOf"].into_iter();
+        let branches = several.filter_map(|key| self.part.get(key)?.as_array()).flatten();
+        for part in target.into_iter().chain(branches) {
+            all.extend(Self { part, ..self }.all());
+        }
+        all
+    }
+
+    fn properties(self) -> Vec<(&'s str, Self)> {
+        let objects = self.all().into_iter();
+        let maps = objects.filter_map(|shape| shape.part.get("properties")?.as_object());
+        maps.flatten()
+            .map(|(key, part)| (key.as_str(), Self { part, ..self }))
+            .collect()
+    }
+
+    fn under(self, key: &str) -> Option<Self> {
+        self.all()
+            .into_iter()
+            .find_map(|shape| shape.part.get(key).filter(|part| part.is_object()))
+            .map(|part| Self { part, ..self })
+    }
+
+    /// The value with the keys of its objects written as the schema writes them.
+    fn fold_case(self, value: Json) -> Json {
+        match value {
+            Json::Object(object) => Json::Object(self.fold_object(object)),
+            Json::Array(items) => match self.under("items") {
+                Some(inner) => items.into_iter().map(|item| inner.fold_case(item)).collect(),
+                None => Json::Array(items),
+            },
+            other => other,
+        }
+    }
+
+    fn fold_object(self, object: Map<String, Json>) -> Map<String, Json> {
+        let properties = self.properties();
+        let rest = self.under("additionalProperties");
+        let fold = |(key, value): (String, Json)| {
+            let named = properties.iter().find(|(name, _)| *name == key).or_else(|| {
+                properties
+                    .iter()
+                    .find(|(name, _)| name.eq_ignore_ascii_case(&key))
+            });
+            match (named, rest) {
+                (Some((name, shape)), _) => ((*name).to_owned(), shape.fold_case(value)),
+                (None, Some(shape)) => (key, shape.fold_case(value)),
+                (None, None) => (key, value),
+            }
+        };
+        object.into_iter().map(fold).collect()
+    }
+
+    /// The keys known where the last step of `pattern` stands.
+    fn keys_beside(self, pattern: &str) -> Vec<String> {
+        let mut steps: Vec<&str> = pattern.split('.').collect();
+        steps.pop();
+        let mut here = Some(self);
+        for step in steps {
+            let name = step.trim_end_matches("[]");
+            here = here.and_then(|shape| {
+                let found = shape.properties().into_iter().find(|(key, _)| *key == name)?.1;
+                match step.ends_with("[]") {
+                    true => found.under("items"),
+                    false => Some(found),
+                }
+            });
+        }
+        let properties = here.map(Self::properties).unwrap_or_default();
+        properties.into_iter().map(|(key, _)| key.to_owned()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::config::{json, report::Findings};
+
+    #[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
+    #[serde(default)]
+    struct Outer {
+        name: String,
+        #[serde(rename = "Inner")]
+        inner: Vec<Inner>,
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize, JsonSchema)]
+    #[serde(default)]
+    struct Inner {
+        weight: u32,
+    }
+
+    const OTHERS: &[OtherKey] = &[
+        OtherKey {
+            path: "inner[].metadata",
+            fate: Fate::Later,
+            why: "",
+        },
+        OtherKey {
+            path: "mark",
+            fate: Fate::Ignored,
+            why: "",
+        },
+    ];
+
+    fn read(text: &str) -> (Option<Outer>, Vec<String>) {
+        let node = json::parse(text).unwrap();
+        let findings = Findings::default();
+        let outer = Field::root(&node, Arc::from("f"), &findings).typed(OTHERS);
+        let report = findings.into_report();
+        (outer, report.to_string().lines().map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn keys_are_matched_without_regard_to_case() {
+        let (outer, report) = read(r#"{"NAME": "a", "inner": [{"Weight": "3"}]}"#);
+        let inner = vec![Inner { weight: 3 }];
+        let name = "a".to_owned();
+        assert_eq!((outer, report), (Some(Outer { name, inner }), vec![]));
+    }
+
+    #[test]
+    fn other_keys_meet_their_fate_with_their_line() {
+        let text = "{\"mark\": 1, \"inner\": [{},\n{\"metadata\": {\"a\": 1}, \"wieght\": 1}]}";
+        let (_, report) = read(text);
+        assert_eq!(report.len(), 2, "{report:?}");
+        let all = report.join("\n");
+        assert!(all.contains("f:2: Inner[1].wieght"), "{all}");
+        assert!(all.contains("did you mean \"weight\""), "{all}");
+        assert!(
+            all.contains("f:2: Inner[1].metadata: metadata is not supported yet"),
+            "{all}"
+        );
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_an_error_where_it_stands() {
+        let (outer, report) = read("{\"inner\":\n[{\"weight\": \"many\"}]}");
+        assert_eq!(outer, None);
+        assert!(report[0].contains("f:2:"), "{report:?}");
+    }
+}
