@@ -4,6 +4,7 @@
 //! inside texts, `LAYOTTO_ADMIN_TOKEN`), and the flags, which `crate::cli` lays on top.
 
 mod component;
+mod dump;
 mod expand;
 mod json;
 mod known;
@@ -58,6 +59,8 @@ pub struct Loaded {
     pub dir: PathBuf,
     /// What is worth a warning; no errors.
     pub report: Report,
+    /// The file as JSON, without secrets.
+    pub shown: serde_json::Value,
 }
 
 /// How a text is written.
@@ -93,21 +96,24 @@ pub fn load(file: &Path, registry: &Registry, env: Env<'_>) -> Result<Loaded, Re
         findings.error(whole(&name), format!("cannot be read: {error}"));
         findings.into_report()
     })?;
-    let (config, report) = read(&bytes, Format::of(file), &name, registry, env);
     let dir = file.parent().unwrap_or(Path::new("")).to_owned();
-    usable(config, report, Some(file.to_owned()), dir)
+    usable(
+        read(&bytes, Format::of(file), &name, registry, env),
+        Some(file.to_owned()),
+        dir,
+    )
 }
 
 /// The built-in configuration: everything in one process, nothing needed beside it.
 pub fn standalone(registry: &Registry, env: Env<'_>) -> Result<Loaded, Report> {
     let name = "built-in configuration".into();
-    let (config, report) = read(STANDALONE.as_bytes(), Format::Json, &name, registry, env);
-    usable(config, report, None, PathBuf::new())
+    let read = read(STANDALONE.as_bytes(), Format::Json, &name, registry, env);
+    usable(read, None, PathBuf::new())
 }
 
 /// Reads a text from anywhere, and says what is wrong with it. Never panics, whatever the text.
 pub fn parse(bytes: &[u8], format: Format, registry: &Registry) -> Report {
-    read(bytes, format, &"input".into(), registry, &|_| None).1
+    read(bytes, format, &"input".into(), registry, &|_| None).report
 }
 
 /// The key `pid` of a file, even where the rest of it is wrong.
@@ -129,15 +135,24 @@ pub fn pid_file(file: &Path, env: Env<'_>) -> io::Result<Option<PathBuf>> {
     }))
 }
 
-fn usable(config: Config, report: Report, file: Option<PathBuf>, dir: PathBuf) -> Result<Loaded, Report> {
-    if !report.is_usable() {
-        return Err(report);
+/// What was made of one text.
+#[derive(Default)]
+struct Outcome {
+    config: Config,
+    report: Report,
+    shown: serde_json::Value,
+}
+
+fn usable(read: Outcome, file: Option<PathBuf>, dir: PathBuf) -> Result<Loaded, Report> {
+    if !read.report.is_usable() {
+        return Err(read.report);
     }
     Ok(Loaded {
-        config,
+        config: read.config,
         file,
         dir,
-        report,
+        report: read.report,
+        shown: read.shown,
     })
 }
 
@@ -155,23 +170,24 @@ fn whole(file: &Arc<str>) -> Place {
     }
 }
 
-fn read(
-    bytes: &[u8],
-    format: Format,
-    file: &Arc<str>,
-    registry: &Registry,
-    env: Env<'_>,
-) -> (Config, Report) {
+fn read(bytes: &[u8], format: Format, file: &Arc<str>, registry: &Registry, env: Env<'_>) -> Outcome {
     let findings = Findings::default();
     let Some(tree) = tree(bytes, format, file, env, &findings) else {
-        return (Config::default(), findings.into_report());
+        return Outcome {
+            report: findings.into_report(),
+            ..Outcome::default()
+        };
     };
     let root = Field::root(&tree, Arc::clone(file), &findings);
     let mut config = process::read(&root, registry);
     if let Some(token) = env("LAYOTTO_ADMIN_TOKEN").filter(|token| !token.is_empty()) {
         config.admin.token = Some(Secret::new(token));
     }
-    (config, findings.into_report())
+    Outcome {
+        config,
+        shown: dump::shown(&tree, registry),
+        report: findings.into_report(),
+    }
 }
 
 /// The tree with its variables replaced; `None` where the text is no tree at all.

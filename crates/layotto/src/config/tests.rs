@@ -36,7 +36,8 @@ fn env(name: &str) -> Option<String> {
 }
 
 fn read_text(text: &str, format: Format) -> (Config, Report) {
-    read(text.as_bytes(), format, &"f".into(), &registry(), &env)
+    let read = read(text.as_bytes(), format, &"f".into(), &registry(), &env);
+    (read.config, read.report)
 }
 
 /// The report of a file, with the long path shortened to `GRPC`.
@@ -146,7 +147,8 @@ fn the_admin_token_of_the_environment_wins() {
         (&with_token as Env<'_>, "from env"),
         (&|_: &str| None, "from file"),
     ] {
-        let (config, report) = read(text.as_bytes(), Format::Json, &"f".into(), &registry(), env);
+        let Outcome { config, report, .. } =
+            read(text.as_bytes(), Format::Json, &"f".into(), &registry(), env);
         assert!(report.is_clean(), "{report}");
         assert_eq!(config.admin.token.unwrap().expose(), expected);
     }

@@ -34,7 +34,7 @@ fn whole_file(case: &serde_json::Value) -> String {
 
 fn errors_of(case: &serde_json::Value) -> Vec<String> {
     let text = whole_file(case);
-    let (_, report) = read(
+    let Outcome { report, .. } = read(
         text.as_bytes(),
         Format::Json,
         &"f".into(),
