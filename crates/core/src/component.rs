@@ -10,7 +10,9 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Error, Result, Settings, configuration::ConfigStore, secret::SecretStore, shared::Shared};
+use crate::{
+    Error, Result, Settings, configuration::ConfigStore, rpc::Inside, secret::SecretStore, shared::Shared,
+};
 
 /// What every component answers, whatever its kind.
 #[async_trait]
@@ -74,6 +76,8 @@ pub struct Context {
     pub shared: Shared,
     /// Live components given by `component_ref`.
     pub refs: Refs,
+    /// The listeners of the process.
+    pub inside: Inside,
     /// Cancelled when the process shuts down.
     pub shutdown: CancellationToken,
     /// Owner of the component's background tasks: the process waits for them.
@@ -91,6 +95,7 @@ impl Context {
             data_dir,
             shared: Shared::default(),
             refs: Refs::default(),
+            inside: Inside::default(),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }

@@ -104,6 +104,17 @@ impl Dispatch {
         }))
     }
 
+    /// Whether a method is one of its own; all others are UNIMPLEMENTED.
+    pub fn serves(&self, path: &str) -> bool {
+        self.0.methods.contains_key(path)
+    }
+
+    /// The answer to a call that does not carry the API token, where one is asked for.
+    pub fn refuse(&self, headers: &HeaderMap) -> Option<Response<Body>> {
+        let refused = self.0.admit(Server::Runtime, headers).err()?;
+        Some(refused.into_http())
+    }
+
     /// What the health service answers from; see [`follow`](super::follow).
     pub fn health_reporter(&self) -> HealthReporter {
         self.0.reporter.clone()

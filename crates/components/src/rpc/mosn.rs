@@ -62,9 +62,11 @@ pub struct Step {
 pub struct ChannelConfig {
     /// The protocol. Known: `http`, which is HTTP/1.1.
     pub protocol: String,
-    /// Where requests are sent, as `host:port`.
+    /// Where requests are sent: `host:port`, or the name of a listener of this process, whose
+    /// filters and routes they then pass without a socket.
     pub listener: String,
-    /// The most connections, each carrying one call at a time; 0 means the default. Default 16.
+    /// The most calls at one time, each over a connection of its own where there are connections; 0
+    /// means the default. Default 16.
     pub size: usize,
     /// Settings of the protocol; `http` has none.
     pub ext: Value,
@@ -134,20 +136,11 @@ fn open_channel(channels: &[ChannelConfig], cx: &Context) -> Result<HttpChannel>
     }
     let not_yet = |what: String| Error::new(ErrorKind::Unsupported, format!("{what} is not supported yet"));
     match channel.protocol.as_str() {
-        "http" if is_address(&channel.listener) => Ok(HttpChannel::new(channel, cx)),
-        "http" => Err(not_yet(format!(
-            "listener {:?} without host:port, which names a listener of this process,",
-            channel.listener
-        ))),
+        "http" if channel.listener.is_empty() => Err(Error::invalid("channel[0].listener is empty")),
+        "http" => Ok(HttpChannel::new(channel, cx)),
         known @ ("bolt" | "boltv2" | "dubbo") => Err(not_yet(format!("channel {known}"))),
         unknown => Err(Error::invalid(format!("channel {unknown} not found"))),
     }
-}
-
-fn is_address(listener: &str) -> bool {
-    listener
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 #[async_trait]

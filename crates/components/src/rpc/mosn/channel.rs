@@ -1,4 +1,4 @@
-//! The channel `http`: HTTP/1.1 to one address.
+//! The channel `http`: HTTP/1.1 to one address, or to a listener of the process without a socket.
 
 use std::{error::Error as _, time::Duration};
 
@@ -7,9 +7,12 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use layotto_core::{
     Context, Error, ErrorKind, Result,
-    rpc::{Request, Response},
+    rpc::{Inside, Request, Response},
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     ChannelConfig, SIZE, message,
@@ -25,15 +28,39 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The channel `http`.
 #[derive(Debug)]
-pub(super) struct HttpChannel {
+pub(super) enum HttpChannel {
+    /// To a listener of this process, by a call.
+    Inside(Listener),
+    /// To an address, over connections.
+    Dialled(Dialled),
+}
+
+/// A listener of this process.
+#[derive(Debug)]
+pub(super) struct Listener {
+    name: String,
+    inside: Inside,
+    places: Semaphore,
+}
+
+/// An address and the connections to it.
+#[derive(Debug)]
+pub(super) struct Dialled {
     pool: Pool,
 }
 
 impl HttpChannel {
     pub(super) fn new(config: &ChannelConfig, cx: &Context) -> Self {
         let size = if config.size == 0 { SIZE } else { config.size };
-        Self {
-            pool: Pool::new(&config.listener, size, cx.tasks.clone()),
+        match is_address(&config.listener) {
+            true => Self::Dialled(Dialled {
+                pool: Pool::new(&config.listener, size, cx.tasks.clone()),
+            }),
+            false => Self::Inside(Listener {
+                name: config.listener.clone(),
+                inside: cx.inside.clone(),
+                places: Semaphore::new(size.min(Semaphore::MAX_PERMITS)),
+            }),
         }
     }
 
@@ -42,14 +69,52 @@ impl HttpChannel {
         let deadline = Instant::now() + request.timeout.min(LONGEST);
         let message = message::encode(&request)?;
         let late = |text: &'static str| move |_| Error::new(ErrorKind::Timeout, text);
-        let _place = timeout_at(deadline, self.pool.place())
-            .await
-            .map_err(late("connection pool timeout"))??;
-        timeout_at(deadline, self.exchange(message))
-            .await
-            .map_err(late("timeout"))?
+        match self {
+            Self::Inside(listener) => {
+                let _place = timeout_at(deadline, listener.places.acquire())
+                    .await
+                    .map_err(late("connection pool timeout"))?
+                    .map_err(|error| Error::unavailable("the component is closed").with_source(error))?;
+                timeout_at(deadline, listener.exchange(message))
+                    .await
+                    .map_err(late("timeout"))?
+            }
+            Self::Dialled(dialled) => {
+                let _place = timeout_at(deadline, dialled.pool.place())
+                    .await
+                    .map_err(late("connection pool timeout"))??;
+                timeout_at(deadline, dialled.exchange(message.map(Full::new)))
+                    .await
+                    .map_err(late("timeout"))?
+            }
+        }
     }
 
+    /// Ends the idle connections, and the others after their call.
+    pub(super) fn close(&self) {
+        match self {
+            Self::Inside(listener) => listener.places.close(),
+            Self::Dialled(dialled) => dialled.pool.close(),
+        }
+    }
+}
+
+/// Whether a channel's `listener` is `host:port`; else it is the name of a listener.
+fn is_address(listener: &str) -> bool {
+    listener
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+impl Listener {
+    async fn exchange(&self, message: http::Request<Bytes>) -> Result<Response> {
+        let reply = self.inside.call(&self.name, message, LARGEST).await?;
+        let (head, body) = reply.into_parts();
+        message::decode(&head, body)
+    }
+}
+
+impl Dialled {
     async fn exchange(&self, message: http::Request<Full<Bytes>>) -> Result<Response> {
         let (connection, response) = self.send(message).await?;
         let (head, body) = response.into_parts();
@@ -79,11 +144,6 @@ impl HttpChannel {
         let mut connection = self.pool.dial().await?;
         let response = connection.send_request(message).await.map_err(failure)?;
         Ok((connection, response))
-    }
-
-    /// Ends the idle connections, and the others after their call.
-    pub(super) fn close(&self) {
-        self.pool.close();
     }
 }
 

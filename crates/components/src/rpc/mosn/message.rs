@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
-use http_body_util::Full;
 use layotto_core::{
     Error, ErrorKind, Result,
     rpc::{Headers, Request, Response},
@@ -55,9 +54,9 @@ fn stays_here(name: &str) -> bool {
 }
 
 /// The message for `request`.
-pub(super) fn encode(request: &Request) -> Result<http::Request<Full<Bytes>>> {
+pub(super) fn encode(request: &Request) -> Result<http::Request<Bytes>> {
     let method = method(request)?;
-    let mut message = http::Request::new(Full::new(request.data.clone()));
+    let mut message = http::Request::new(request.data.clone());
     *message.uri_mut() = target(request)?;
     fill(message.headers_mut(), request, has_length(&method, &request.data))?;
     *message.method_mut() = method;

@@ -444,9 +444,9 @@ async fn channels_that_cannot_work_are_refused_at_start() {
             ErrorKind::Unsupported,
         ),
         (
-            json!([{"protocol": "http", "listener": "egress"}]),
-            "not supported yet",
-            ErrorKind::Unsupported,
+            json!([{"protocol": "http"}]),
+            "channel[0].listener is empty",
+            ErrorKind::InvalidArgument,
         ),
     ] {
         let error = open(json!({"channel": channel})).await.unwrap_err();
@@ -455,4 +455,75 @@ async fn channels_that_cannot_work_are_refused_at_start() {
     }
     let settings = json!({"target_allow": ["nowhere"], "channel": [{"protocol": "http", "listener": "h:1"}]});
     assert!(open(settings).await.is_err());
+}
+
+/// Listeners of which one, `egress`, answers with what it was asked.
+struct Echo;
+
+#[async_trait]
+impl layotto_core::rpc::Listeners for Echo {
+    async fn call(
+        &self,
+        name: &str,
+        request: http::Request<Bytes>,
+        _: usize,
+    ) -> Result<http::Response<Bytes>> {
+        match name {
+            "egress" => {
+                let asked = format!(
+                    "{} {} id={:?}",
+                    request.method(),
+                    request.uri(),
+                    request.headers()["id"]
+                );
+                let body = [asked.as_bytes(), b" ", request.body()].concat();
+                Ok(http::Response::new(body.into()))
+            }
+            "silent" => std::future::pending().await,
+            other => Err(layotto_core::rpc::no_listener(other)),
+        }
+    }
+}
+
+async fn through(listener: &str) -> Mosn {
+    let channel = json!([{"protocol": "http", "listener": listener, "size": 1}]);
+    let config = Settings::from_iter([("channel", channel)]);
+    let config = config.parse::<MosnConfig>().unwrap().config;
+    let mut cx = Context::standalone("mosn", ".");
+    cx.inside = layotto_core::rpc::Inside::new(Arc::new(Echo));
+    Mosn::open(config, cx).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_name_is_a_listener_of_the_process() {
+    let call = Request {
+        query: "a=b".into(),
+        data: "body".into(),
+        ..request("hello")
+    };
+    let response = through("egress").await.invoke(call).await.unwrap();
+    assert_eq!(response.data, "GET /hello?a=b id=\"svc\" body");
+}
+
+#[tokio::test]
+async fn a_listener_that_there_is_not_is_unavailable() {
+    let error = through("elsewhere")
+        .await
+        .invoke(request("hello"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.message().contains("\"elsewhere\""), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_through_a_listener_keep_their_time_and_their_places() {
+    let invoker = through("silent").await;
+    let (first, second) = tokio::join!(invoker.invoke(request("a")), invoker.invoke(request("b")));
+    assert_eq!(first.unwrap_err().message(), "timeout");
+    let second = second.unwrap_err();
+    assert_eq!(
+        (second.kind(), second.message()),
+        (ErrorKind::Timeout, "connection pool timeout")
+    );
 }
