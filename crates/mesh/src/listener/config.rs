@@ -1,8 +1,8 @@
 //! The settings of one listener.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::Address;
+use crate::{Address, tap::ReadTap};
 
 /// The settings of one listener; [`Config::new`] has defaults for all but name and address.
 #[derive(Debug, Clone)]
@@ -32,6 +32,8 @@ pub struct Config {
     pub http2: Http2,
     /// The permissions of a Unix socket's file. Default 0660.
     pub socket_mode: u32,
+    /// What looks at the bytes that clients send, in this order. Default none.
+    pub taps: Vec<Arc<dyn ReadTap>>,
 }
 
 /// Which protocols the connections of a listener may speak.
@@ -91,6 +93,7 @@ impl Config {
             max_header_bytes: 64 * 1024,
             http2: Http2::default(),
             socket_mode: 0o660,
+            taps: Vec::new(),
         }
     }
 }
