@@ -7,6 +7,7 @@ use std::{fmt, io, path::PathBuf, sync::Arc};
 use arc_swap::ArcSwapOption;
 use rustls::{
     RootCertStore, ServerConfig,
+    pki_types::CertificateDer,
     server::{Acceptor as HelloReader, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -43,6 +44,17 @@ pub struct Acceptor {
 #[derive(Clone, Default)]
 pub struct Slot(Arc<ArcSwapOption<Acceptor>>);
 
+/// What a client said in its handshake.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// The name of the server it wants, in lower case.
+    pub server_name: Option<Box<str>>,
+    /// Its certificate in DER form; verified, unless the context only asks for one.
+    pub certificate: Option<CertificateDer<'static>>,
+    /// The protocol agreed on.
+    pub alpn: Option<Box<[u8]>>,
+}
+
 /// A context, all but its files checked.
 struct Plan {
     material: Material,
@@ -51,6 +63,19 @@ struct Plan {
     verify_client: bool,
     require_client_cert: bool,
     label: String,
+}
+
+impl Peer {
+    /// What was said on `stream`.
+    pub fn of<S>(stream: &TlsStream<S>) -> Self {
+        let connection = stream.get_ref().1;
+        let certificate = connection.peer_certificates().and_then(|chain| chain.first());
+        Self {
+            server_name: connection.server_name().map(Box::from),
+            certificate: certificate.cloned().map(CertificateDer::into_owned),
+            alpn: connection.alpn_protocol().map(Box::from),
+        }
+    }
 }
 
 impl Acceptor {
