@@ -1,14 +1,20 @@
 //! A connection: who is at its ends, how long it lives, and the protocol spoken over it.
 
+mod http1;
 mod open;
+mod raw;
 mod serve;
 mod sniff;
 mod stream;
+mod wire;
 
 use std::{fmt, net::SocketAddr, path::Path, sync::Arc};
 
-pub use self::open::Connections;
-pub(crate) use self::{open::Open, serve::serve, stream::Stream};
+use crate::{drain, listener::Config, tls::server::Peer};
+
+use self::stream::Stream;
+pub use self::{open::Connections, raw::RawService, wire::Wire};
+pub(crate) use self::{open::Open, raw::serve_raw, serve::serve, stream::Socket};
 
 /// The client's end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +48,17 @@ struct Parts {
     remote: Remote,
     local: Local,
     listener: Arc<str>,
+    tls: Option<Peer>,
+}
+
+/// A connection as its listener accepted it.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) socket: Socket,
+    pub(crate) info: Info,
+    pub(crate) open: Arc<Open>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) drain: drain::Watch,
 }
 
 impl Info {
@@ -52,6 +69,7 @@ impl Info {
             remote,
             local,
             listener,
+            tls: None,
         }))
     }
 
@@ -73,6 +91,20 @@ impl Info {
     /// The name of the listener.
     pub fn listener(&self) -> &str {
         &self.0.listener
+    }
+
+    /// What a client under TLS said of itself; `None`: the connection is plain text.
+    pub fn tls(&self) -> Option<&Peer> {
+        self.0.tls.as_ref()
+    }
+
+    fn under_tls(self, peer: Peer) -> Self {
+        Self(Arc::new(Parts {
+            remote: self.0.remote,
+            local: self.0.local.clone(),
+            listener: self.0.listener.clone(),
+            tls: Some(peer),
+        }))
     }
 }
 

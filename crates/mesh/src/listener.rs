@@ -25,7 +25,7 @@ pub use self::{
 use self::{error::Cause, socket::Socket};
 use crate::{
     Address, BoxError,
-    connection::{Connections, Local},
+    connection::{self, Connections, Local},
     drain,
 };
 
@@ -94,7 +94,27 @@ impl Listener {
     {
         // Taken now, as a drain may end before this future is first polled.
         let hold = drain.hold();
-        accept::run(self, service, drain, hold)
+        accept::run(
+            self,
+            move |accepted| connection::serve(accepted, service.clone()),
+            drain,
+            hold,
+        )
+    }
+
+    /// Like [`serve`](Self::serve), but hands whole connections to `service`, after TLS if the
+    /// listener speaks it. A drain waits for them as it does for requests.
+    pub fn serve_raw<S>(self, service: Arc<S>, drain: drain::Watch) -> impl Future<Output = ()> + Send
+    where
+        S: connection::RawService,
+    {
+        let hold = drain.hold();
+        accept::run(
+            self,
+            move |accepted| connection::serve_raw(accepted, service.clone()),
+            drain,
+            hold,
+        )
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::drain;
 
-/// How many connections a listener has and had.
+/// How many connections a listener has and had, and what went over them.
 #[derive(Debug, Clone, Default)]
 pub struct Connections(Arc<Counts>);
 
@@ -24,6 +24,8 @@ pub struct Connections(Arc<Counts>);
 struct Counts {
     open: AtomicUsize,
     accepted: AtomicU64,
+    read: AtomicU64,
+    written: AtomicU64,
 }
 
 /// One open connection in the count.
@@ -36,7 +38,7 @@ pub(crate) struct Counted(Connections);
 pub(crate) struct Open {
     streams: AtomicUsize,
     begun: AtomicUsize,
-    _counted: Counted,
+    counted: Counted,
     _place: OwnedSemaphorePermit,
     _hold: drain::Hold,
 }
@@ -66,6 +68,24 @@ impl Connections {
         self.0.accepted.load(Relaxed)
     }
 
+    /// All bytes ever read, in clear text.
+    pub fn bytes_read(&self) -> u64 {
+        self.0.read.load(Relaxed)
+    }
+
+    /// All bytes ever written, in clear text.
+    pub fn bytes_written(&self) -> u64 {
+        self.0.written.load(Relaxed)
+    }
+
+    pub(super) fn read(&self, bytes: usize) {
+        self.0.read.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(super) fn written(&self, bytes: usize) {
+        self.0.written.fetch_add(bytes as u64, Relaxed);
+    }
+
     pub(crate) fn add(&self) -> Counted {
         self.0.open.fetch_add(1, Relaxed);
         self.0.accepted.fetch_add(1, Relaxed);
@@ -84,10 +104,15 @@ impl Open {
         Arc::new(Self {
             streams: AtomicUsize::new(0),
             begun: AtomicUsize::new(0),
-            _counted: counted,
+            counted,
             _place: place,
             _hold: hold,
         })
+    }
+
+    /// The count that the connection is part of.
+    pub(super) fn counts(&self) -> Connections {
+        self.counted.0.clone()
     }
 
     /// The streams that are open now.

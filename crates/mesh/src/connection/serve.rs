@@ -1,9 +1,9 @@
 //! Serves one connection from its first byte to its last.
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header::HOST};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -16,14 +16,15 @@ use tokio::time::{sleep, timeout};
 use tower::{Service, ServiceExt, util::Oneshot};
 
 use super::{
-    Info,
+    Accepted, Info, Stream, Wire,
+    http1::Guarded,
     open::{Open, StreamTasks},
     sniff::{Version, sniff},
-    stream::{Rewound, Stream},
 };
 use crate::{
     BoxError, drain,
     listener::{Config, Protocol, Window},
+    tls::server::Peer,
 };
 
 /// Into how many parts the idle time is cut: the connection is closed after that many quiet ones.
@@ -32,6 +33,9 @@ const IDLE_PARTS: u32 = 4;
 /// How long an HTTP/2 peer without open streams may leave the farewell unanswered: the peer may be
 /// gone, and a drain must not wait for it.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How much of a request or reply an HTTP/1 connection holds at most, if heads may not be longer.
+const HTTP1_BUFFER: usize = 64 * 1024;
 
 /// HTTP/2's bound of a window (RFC 9113, section 6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
@@ -51,49 +55,81 @@ where
     type Future = Oneshot<S, Request<Incoming>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        name_host(&mut request);
         request.extensions_mut().insert(self.info.clone());
         self.service.clone().oneshot(request)
     }
 }
 
-pub(crate) async fn serve<S, B>(
-    mut stream: Stream,
-    service: S,
-    info: Info,
-    open: Arc<Open>,
-    config: Arc<Config>,
-    drain: drain::Watch,
-) where
+/// Makes `Host` say what the target says, where that names a host: the target goes first (RFC 9112,
+/// section 3.2.2; RFC 9113, section 8.3.1), and who looks at either later must not differ.
+fn name_host<B>(request: &mut Request<B>) {
+    let Some(authority) = request.uri().authority() else {
+        return;
+    };
+    let target = authority.as_str();
+    let target = target.rsplit_once('@').map_or(target, |(_, host)| host);
+    let host = request.headers().get(HOST);
+    // Over HTTP/2 the field is not needed, and a gRPC service would see it as metadata.
+    let right = match host {
+        Some(host) => host.as_bytes().eq_ignore_ascii_case(target.as_bytes()),
+        None => request.version() == http::Version::HTTP_2,
+    };
+    if !right && let Ok(value) = HeaderValue::from_str(target) {
+        request.headers_mut().insert(HOST, value);
+    }
+}
+
+pub(crate) async fn serve<S, B>(accepted: Accepted, service: S)
+where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    let Accepted {
+        socket,
+        info,
+        open,
+        config,
+        drain,
+    } = accepted;
     let mut draining = pin!(drain.draining());
-    let first = tokio::select! {
+    let begin = async {
+        let tls = config.tls.get();
+        let mut stream = Stream::open(socket, tls.as_deref()).await?;
+        drop(tls);
+        let (version, first) = sniff(&mut stream).await?;
+        std::io::Result::Ok((version, first, stream))
+    };
+    let begun = tokio::select! {
         biased;
-        first = timeout(config.header_timeout, sniff(&mut stream)) => first,
+        // Boxed, as a handshake takes much room for a short time.
+        begun = timeout(config.header_timeout, Box::pin(begin)) => begun,
         () = &mut draining => return,
     };
-    let (version, first) = match first {
-        Ok(Ok(first)) => first,
+    let (version, first, stream) = match begun {
+        Ok(Ok(begun)) => begun,
         Ok(Err(error)) => return tracing::debug!(remote = %info.remote(), %error, "closed before a request"),
         Err(_) => return tracing::debug!(remote = %info.remote(), "closed, as the client says nothing"),
     };
+    let info = describe(info, &stream);
     let remote = info.remote();
-    let io = TokioIo::new(Rewound { first, stream });
+    if !spoken(version, config.protocol) || !agreed(version, &info) {
+        return tracing::debug!(%remote, ?version, "closed, as the listener does not speak this");
+    }
+    let wire = Wire::new(first, stream, info.clone(), config.clone(), open.counts());
     let requests = Requests { service, info };
-    let done = match (version, config.protocol) {
-        (Version::Http1, Protocol::Auto | Protocol::Http1) => {
+    let done = match version {
+        Version::Http1 => {
+            let io = TokioIo::new(Guarded::new(wire, &config));
             let connection = http1(&config).serve_connection(io, requests);
             drive(connection, draining, |_| std::future::pending(), &config, &drain).await
         }
-        (Version::Http2, Protocol::Auto | Protocol::Http2) => {
+        Version::Http2 => {
+            let io = TokioIo::new(wire);
             let connection = http2(&config, StreamTasks(open.clone())).serve_connection(io, requests);
             drive(connection, draining, |limit| idle(&open, limit), &config, &drain).await
-        }
-        (version, _) => {
-            return tracing::debug!(%remote, ?version, "closed, as the listener does not speak this");
         }
     };
     if let Err(error) = done {
@@ -101,12 +137,40 @@ pub(crate) async fn serve<S, B>(
     }
 }
 
+/// Adds to what is known of a connection what its handshake told.
+pub(super) fn describe(info: Info, stream: &Stream) -> Info {
+    match stream {
+        Stream::Plain(_) => info,
+        Stream::Tls(stream) => info.under_tls(Peer::of(stream)),
+    }
+}
+
+fn spoken(version: Version, protocol: Protocol) -> bool {
+    match protocol {
+        Protocol::Auto => true,
+        Protocol::Http1 => version == Version::Http1,
+        Protocol::Http2 => version == Version::Http2,
+    }
+}
+
+/// Whether a client speaks what it agreed to speak, if it agreed to anything.
+fn agreed(version: Version, info: &Info) -> bool {
+    match info.tls().and_then(|peer| peer.alpn.as_deref()) {
+        Some(b"h2") => version == Version::Http2,
+        Some(b"http/1.1") => version == Version::Http1,
+        _ => true,
+    }
+}
+
 fn http1(config: &Config) -> http1::Builder {
+    let max_head = config.http1_max_header_bytes();
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(config.header_timeout)
-        .max_header_size(config.max_header_bytes.try_into().unwrap_or(usize::MAX));
+        // The time between requests; a head that has begun is the guard's.
+        .header_read_timeout(config.idle_timeout.unwrap_or(config.header_timeout))
+        .max_header_size(max_head)
+        .max_buf_size(max_head.max(HTTP1_BUFFER));
     builder
 }
 

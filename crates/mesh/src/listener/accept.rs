@@ -1,22 +1,17 @@
 //! The accept loop.
 
-use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use hyper::body::Incoming;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::Semaphore,
     time::sleep,
 };
-use tower::Service;
 
 use super::{Config, Listener, socket::Socket, unix::SocketFile};
 use crate::{
-    BoxError,
-    connection::{self, Info, Local, Open, Remote, Stream},
+    connection::{Accepted, Info, Local, Open, Remote, Socket as Connected},
     drain,
 };
 
@@ -54,7 +49,7 @@ impl Acceptor {
         }
     }
 
-    async fn accept(&self, config: &Config) -> io::Result<(Stream, Remote, Local)> {
+    async fn accept(&self, config: &Config) -> io::Result<(Connected, Remote, Local)> {
         match self {
             Self::Tcp(socket) => {
                 let (stream, remote) = socket.accept().await?;
@@ -64,7 +59,7 @@ impl Acceptor {
                     SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(time))?;
                 }
                 let local = Local::Tcp(stream.local_addr()?);
-                Ok((Stream::Tcp(stream), Remote::Tcp(remote), local))
+                Ok((Connected::Tcp(stream), Remote::Tcp(remote), local))
             }
             Self::Unix { socket, local, .. } => {
                 let (stream, _) = socket.accept().await?;
@@ -73,18 +68,20 @@ impl Acceptor {
                     uid: peer.uid(),
                     pid: peer.pid(),
                 };
-                Ok((Stream::Unix(stream), remote, local.clone()))
+                Ok((Connected::Unix(stream), remote, local.clone()))
             }
         }
     }
 }
 
-pub(super) async fn run<S, B>(listener: Listener, service: S, drain: drain::Watch, _hold: drain::Hold)
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
+/// Runs `serve` as a task for every connection, until the drain begins.
+pub(super) async fn run<F>(
+    listener: Listener,
+    serve: impl Fn(Accepted) -> F + Send,
+    drain: drain::Watch,
+    _hold: drain::Hold,
+) where
+    F: Future<Output = ()> + Send + 'static,
 {
     let Listener {
         config,
@@ -119,18 +116,15 @@ where
             accepted = accept => accepted,
         };
         match accepted {
-            Ok((stream, remote, local)) => {
+            Ok((socket, remote, local)) => {
                 pause = Pause::default();
-                let open = Open::new(place, connections.add(), drain.hold());
-                let info = Info::new(remote, local, name.clone());
-                tokio::spawn(connection::serve(
-                    stream,
-                    service.clone(),
-                    info,
-                    open,
-                    config.clone(),
-                    drain.clone(),
-                ));
+                tokio::spawn(serve(Accepted {
+                    socket,
+                    info: Info::new(remote, local, name.clone()),
+                    open: Open::new(place, connections.add(), drain.hold()),
+                    config: config.clone(),
+                    drain: drain.clone(),
+                }));
             }
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => tokio::select! {

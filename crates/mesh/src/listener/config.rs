@@ -1,8 +1,8 @@
 //! The settings of one listener.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::Address;
+use crate::{Address, tap::ReadTap, tls};
 
 /// The settings of one listener; [`Config::new`] has defaults for all but name and address.
 #[derive(Debug, Clone)]
@@ -20,18 +20,29 @@ pub struct Config {
     /// How long the system waits on a silent TCP connection before it asks whether the peer is
     /// still there, from 1 s to 32767 s; `None` never asks. Default 15 s.
     pub tcp_keepalive: Option<Duration>,
-    /// How long a client may take to say which protocol it speaks, and over HTTP/1 to send the
-    /// head of a request, counted from the end of the one before. Default 30 s.
+    /// How long a client may take to agree on TLS and to say which protocol it speaks, and over
+    /// HTTP/1 to send the head of a request, once it has begun. Default 30 s.
     pub header_timeout: Duration,
-    /// How long an HTTP/2 connection may have no open stream before it is closed, give or take a
-    /// quarter; `None` for ever. (Over HTTP/1 `header_timeout` bounds this.) Default `None`.
+    /// How long a client may pause within the body of a request over HTTP/1; `None` for ever.
+    /// Streams of HTTP/2 may be as quiet as they like: calls that stream are, and their deadline
+    /// or the pings of [`Http2`] end them. Default 60 s.
+    pub body_timeout: Option<Duration>,
+    /// How long a connection may be idle before it is closed: over HTTP/2 without an open stream,
+    /// give or take a quarter; over HTTP/1 between requests, where `None` means `header_timeout`.
+    /// Proxies have 90 s. Default `None`, for ever.
     pub idle_timeout: Option<Duration>,
     /// The longest head of a request, in bytes; longer ones are answered 431. Default 65536.
     pub max_header_bytes: u32,
+    /// The same for HTTP/1 alone; proxies have 8192. Default `None`: `max_header_bytes`.
+    pub http1_max_header_bytes: Option<u32>,
     /// Settings of HTTP/2.
     pub http2: Http2,
     /// The permissions of a Unix socket's file. Default 0660.
     pub socket_mode: u32,
+    /// What looks at the bytes that clients send, in this order. Default none.
+    pub taps: Vec<Arc<dyn ReadTap>>,
+    /// TLS. Default: plain text.
+    pub tls: tls::server::Slot,
 }
 
 /// Which protocols the connections of a listener may speak.
@@ -87,11 +98,21 @@ impl Config {
             protocol: Protocol::default(),
             tcp_keepalive: Some(Duration::from_secs(15)),
             header_timeout: Duration::from_secs(30),
+            body_timeout: Some(Duration::from_secs(60)),
             idle_timeout: None,
             max_header_bytes: 64 * 1024,
+            http1_max_header_bytes: None,
             http2: Http2::default(),
             socket_mode: 0o660,
+            taps: Vec::new(),
+            tls: tls::server::Slot::default(),
         }
+    }
+
+    /// The longest head of a request over HTTP/1, in bytes.
+    pub(crate) fn http1_max_header_bytes(&self) -> usize {
+        let max = self.http1_max_header_bytes.unwrap_or(self.max_header_bytes);
+        max.try_into().unwrap_or(usize::MAX)
     }
 }
 

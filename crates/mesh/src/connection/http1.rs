@@ -1,0 +1,141 @@
+//! Guards an HTTP/1 connection: what could be read in two ways is refused, and so is who is slow.
+
+mod framing;
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
+
+use self::framing::{Framing, Phase};
+use super::Wire;
+use crate::listener::Config;
+
+/// Is allowed nowhere outside of a body: a parser that finds it refuses the request with 400.
+const POISON: u8 = 0;
+
+/// A connection over HTTP/1 that checks what the client sends before the parser sees it.
+///
+/// The parser takes requests that others might take apart in another way, such as those with both
+/// `Transfer-Encoding` and `Content-Length`. Here, the line that makes it so is replaced by what no
+/// parser takes, and all behind it is dropped.
+#[derive(Debug)]
+pub(super) struct Guarded {
+    wire: Wire,
+    framing: Framing,
+    refused: bool,
+    header_timeout: Duration,
+    body_timeout: Option<Duration>,
+    /// The head that `due` was set for, by number.
+    head: u64,
+    due: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Guarded {
+    pub(super) fn new(wire: Wire, config: &Config) -> Self {
+        Self {
+            wire,
+            framing: Framing::new(config.http1_max_header_bytes()),
+            refused: false,
+            header_timeout: config.header_timeout,
+            body_timeout: config.body_timeout,
+            head: 0,
+            due: None,
+            timer: None,
+        }
+    }
+
+    /// Sets the time by which more must come.
+    fn expect_more(&mut self) {
+        match self.framing.phase() {
+            Phase::Between => (self.due, self.timer) = (None, None),
+            // A head has its time as a whole, a body from piece to piece.
+            Phase::Head(number) if self.due.is_some() && self.head == number => {}
+            Phase::Head(number) => {
+                self.head = number;
+                self.due = Some(Instant::now() + self.header_timeout);
+            }
+            Phase::Body => self.due = self.body_timeout.map(|limit| Instant::now() + limit),
+        }
+    }
+
+    /// Fails once the time is over.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let Some(due) = self.due else {
+            return Poll::Pending;
+        };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        // Moved only here, not with each piece that arrives.
+        if timer.deadline() > due {
+            timer.as_mut().reset(due);
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if timer.deadline() >= due {
+                return Poll::Ready(io::ErrorKind::TimedOut.into());
+            }
+            timer.as_mut().reset(due);
+        }
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.refused {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let Poll::Ready(read) = Pin::new(&mut this.wire).poll_read(cx, buf) else {
+            return this.poll_late(cx).map(Err);
+        };
+        read?;
+        let (_, new) = buf.filled().split_at(before);
+        if let Err(fault) = this.framing.check(new) {
+            tracing::debug!(remote = %this.wire.info().remote(), reason = fault.reason, "request refused");
+            this.refused = true;
+            buf.set_filled(before + fault.at);
+            buf.put_slice(&[POISON]);
+        }
+        this.expect_more();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.wire).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.wire).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.wire.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_shutdown(cx)
+    }
+}
