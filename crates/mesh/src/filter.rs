@@ -5,6 +5,7 @@
 //! request with its body as a stream, and passes it to [`Next`] or answers itself.
 
 mod answer;
+mod fault;
 mod flow_control;
 #[cfg(test)]
 mod testing;
@@ -134,6 +135,7 @@ pub struct Kind {
 /// The filters of this crate.
 pub const KINDS: &[Kind] = &[
     flow_control::KIND,
+    fault::KIND,
 ];
 
 /// Reads a filter's configuration; one that is absent holds the defaults.
