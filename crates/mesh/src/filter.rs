@@ -7,6 +7,7 @@
 mod answer;
 mod fault;
 mod flow_control;
+mod payload_limit;
 #[cfg(test)]
 mod testing;
 
@@ -136,6 +137,7 @@ pub struct Kind {
 pub const KINDS: &[Kind] = &[
     flow_control::KIND,
     fault::KIND,
+    payload_limit::KIND,
 ];
 
 /// Reads a filter's configuration; one that is absent holds the defaults.
