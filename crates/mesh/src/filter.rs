@@ -7,6 +7,7 @@
 mod answer;
 mod fault;
 mod flow_control;
+mod ip_access;
 mod payload_limit;
 #[cfg(test)]
 mod testing;
@@ -138,6 +139,7 @@ pub const KINDS: &[Kind] = &[
     flow_control::KIND,
     fault::KIND,
     payload_limit::KIND,
+    ip_access::KIND,
 ];
 
 /// Reads a filter's configuration; one that is absent holds the defaults.
