@@ -1,17 +1,27 @@
 //! Stream filters: what stands between a listener and the service that answers. Each is one file
-//! with its configuration, its behaviour and its tests, and one line in [`build`].
+//! with its configuration, its behaviour and its tests, and one line in [`KINDS`].
 //!
 //! A filter sees every call of its listener alike, unary or streaming, gRPC or HTTP: it gets the
 //! request with its body as a stream, and passes it to [`Next`] or answers itself.
 
+mod answer;
+mod fault;
+mod flow_control;
+mod ip_access;
+mod payload_limit;
+#[cfg(test)]
+mod testing;
+
 use std::{any::Any, fmt, sync::Arc};
 
 use futures::future::BoxFuture;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
     body::Body,
     config::{ConfigError, OtherKey},
+    exchange::Exchange,
 };
 
 /// A request inside the data plane. Its extensions hold the [`Exchange`](crate::exchange::Exchange).
@@ -125,4 +135,25 @@ pub struct Kind {
 }
 
 /// The filters of this crate.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[
+    flow_control::KIND,
+    fault::KIND,
+    payload_limit::KIND,
+    ip_access::KIND,
+];
+
+/// Reads a filter's configuration; one that is absent holds the defaults.
+fn read<T: DeserializeOwned + Default>(config: &Value) -> Result<T, ConfigError> {
+    match config {
+        Value::Null => Ok(T::default()),
+        config => T::deserialize(config).map_err(|error| ConfigError::new("", error.to_string())),
+    }
+}
+
+/// What the route of an exchange says to the filter called `name`, if a route was taken.
+fn route_config(exchange: Option<&Exchange>, name: &str) -> Option<RouteConfig> {
+    exchange?.facts().route.as_ref()?.filter_config(name).cloned()
+}
+
+#[cfg(test)]
+mod tests;
