@@ -4,6 +4,8 @@
 //! A filter sees every call of its listener alike, unary or streaming, gRPC or HTTP: it gets the
 //! request with its body as a stream, and passes it to [`Next`] or answers itself.
 
+pub mod grpc_metric;
+
 use std::{any::Any, fmt, sync::Arc};
 
 use futures::future::BoxFuture;
@@ -125,4 +127,4 @@ pub struct Kind {
 }
 
 /// The filters of this crate.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[grpc_metric::KIND];
