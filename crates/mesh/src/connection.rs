@@ -42,16 +42,23 @@ struct Parts {
     remote: Remote,
     local: Local,
     listener: Arc<str>,
+    number: u64,
 }
 
 impl Info {
     /// What is known of a connection that `listener` accepted.
     pub fn new(remote: Remote, local: Local, listener: impl Into<Arc<str>>) -> Self {
+        Self::numbered(remote, local, listener, 0)
+    }
+
+    /// The same, of the connection that is the `number`-th of its listener.
+    pub fn numbered(remote: Remote, local: Local, listener: impl Into<Arc<str>>, number: u64) -> Self {
         let listener = listener.into();
         Self(Arc::new(Parts {
             remote,
             local,
             listener,
+            number,
         }))
     }
 
@@ -73,6 +80,11 @@ impl Info {
     /// The name of the listener.
     pub fn listener(&self) -> &str {
         &self.0.listener
+    }
+
+    /// Which connection of its listener it is, from 1.
+    pub fn number(&self) -> u64 {
+        self.0.number
     }
 }
 

@@ -122,7 +122,7 @@ where
             Ok((stream, remote, local)) => {
                 pause = Pause::default();
                 let open = Open::new(place, connections.add(), drain.hold());
-                let info = Info::new(remote, local, name.clone());
+                let info = Info::numbered(remote, local, name.clone(), connections.accepted());
                 tokio::spawn(connection::serve(
                     stream,
                     service.clone(),
