@@ -118,7 +118,7 @@ impl Variable {
 }
 
 /// Whether a request of `found` is one of HTTP/1 or HTTP/2, whichever `wanted` says.
-fn over(found: Version, wanted: u8) -> bool {
+pub(crate) fn over(found: Version, wanted: u8) -> bool {
     let found = if found == Version::HTTP_2 { 2 } else { 1 };
     found == wanted
 }
