@@ -48,6 +48,7 @@ struct Parts {
     remote: Remote,
     local: Local,
     listener: Arc<str>,
+    number: u64,
     tls: Option<Peer>,
 }
 
@@ -64,11 +65,17 @@ pub(crate) struct Accepted {
 impl Info {
     /// What is known of a connection that `listener` accepted.
     pub fn new(remote: Remote, local: Local, listener: impl Into<Arc<str>>) -> Self {
+        Self::numbered(remote, local, listener, 0)
+    }
+
+    /// The same, of the connection that is the `number`-th of its listener.
+    pub fn numbered(remote: Remote, local: Local, listener: impl Into<Arc<str>>, number: u64) -> Self {
         let listener = listener.into();
         Self(Arc::new(Parts {
             remote,
             local,
             listener,
+            number,
             tls: None,
         }))
     }
@@ -93,6 +100,11 @@ impl Info {
         &self.0.listener
     }
 
+    /// Which connection of its listener it is, from 1.
+    pub fn number(&self) -> u64 {
+        self.0.number
+    }
+
     /// What a client under TLS said of itself; `None`: the connection is plain text.
     pub fn tls(&self) -> Option<&Peer> {
         self.0.tls.as_ref()
@@ -103,6 +115,7 @@ impl Info {
             remote: self.0.remote,
             local: self.0.local.clone(),
             listener: self.0.listener.clone(),
+            number: self.0.number,
             tls: Some(peer),
         }))
     }

@@ -61,6 +61,9 @@ pub struct Facts {
     pub no_retry: bool,
     /// The trace it belongs to.
     pub trace_id: Option<Arc<str>>,
+    /// The end of a tunnel that goes on after the reply's head, as after an upgrade: whoever copies
+    /// its bytes adds them to the ones above, and then sends here or drops the sender.
+    pub tunnel: Option<tokio::sync::oneshot::Receiver<()>>,
 }
 
 /// Response flags, with upstream's bits.

@@ -7,6 +7,7 @@
 mod answer;
 mod fault;
 mod flow_control;
+pub mod grpc_metric;
 mod ip_access;
 mod payload_limit;
 #[cfg(test)]
@@ -140,6 +141,7 @@ pub const KINDS: &[Kind] = &[
     fault::KIND,
     payload_limit::KIND,
     ip_access::KIND,
+    grpc_metric::KIND,
 ];
 
 /// Reads a filter's configuration; one that is absent holds the defaults.

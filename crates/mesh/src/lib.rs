@@ -23,6 +23,7 @@
 //! # drop(clean); Ok(()) }
 //! ```
 
+pub mod access_log;
 pub mod address;
 pub mod body;
 pub mod cluster;
@@ -34,13 +35,16 @@ pub mod filter;
 pub mod front;
 pub mod listener;
 pub mod metrics;
+pub mod observe;
 pub mod proxy;
 pub mod reply;
 pub mod router;
 pub mod stack;
 pub mod tap;
 pub mod tls;
+pub mod trace;
 pub mod upstream;
+pub mod variable;
 
 pub use address::Address;
 pub use body::Body;

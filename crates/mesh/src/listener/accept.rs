@@ -120,7 +120,7 @@ pub(super) async fn run<F>(
                 pause = Pause::default();
                 tokio::spawn(serve(Accepted {
                     socket,
-                    info: Info::new(remote, local, name.clone()),
+                    info: Info::numbered(remote, local, name.clone(), connections.accepted()),
                     open: Open::new(place, connections.add(), drain.hold()),
                     config: config.clone(),
                     drain: drain.clone(),
