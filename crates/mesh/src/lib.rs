@@ -37,6 +37,7 @@ pub mod proxy;
 pub mod reply;
 pub mod router;
 pub mod stack;
+pub mod tap;
 pub mod tls;
 pub mod upstream;
 
