@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Connections, Info, Stream};
-use crate::listener::Config;
+use crate::{listener::Config, tap::ConnectionTap};
 
 /// An accepted connection, in clear text. What goes through is counted for its listener, and what
 /// is read is shown to the listener's taps.
@@ -23,6 +23,7 @@ pub struct Wire {
     info: Info,
     config: Arc<Config>,
     counts: Connections,
+    taps: Vec<Box<dyn ConnectionTap>>,
 }
 
 impl Wire {
@@ -34,10 +35,9 @@ impl Wire {
         config: Arc<Config>,
         counts: Connections,
     ) -> Self {
-        for tap in &config.taps {
-            tap.connected(&info);
-        }
+        let taps = config.taps.iter().filter_map(|tap| tap.open(&info)).collect();
         Self {
+            taps,
             first,
             stream,
             info,
@@ -56,10 +56,10 @@ impl Wire {
         self.config.idle_timeout
     }
 
-    fn seen(&self, bytes: &[u8]) {
+    fn seen(&mut self, bytes: &[u8]) {
         self.counts.read(bytes.len());
-        for tap in &self.config.taps {
-            tap.read(&self.info, bytes);
+        for tap in &mut self.taps {
+            tap.read(bytes);
         }
     }
 
