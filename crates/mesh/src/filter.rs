@@ -148,7 +148,10 @@ pub const KINDS: &[Kind] = &[
 fn read<T: DeserializeOwned + Default>(config: &Value) -> Result<T, ConfigError> {
     match config {
         Value::Null => Ok(T::default()),
-        config => T::deserialize(config).map_err(|error| ConfigError::new("", error.to_string())),
+        Value::Object(_) => serde_path_to_error::deserialize(config)
+            .map_err(|error| ConfigError::new(error.path().to_string(), error.inner().to_string())),
+        // A list would be taken for the fields in their order.
+        other => Err(ConfigError::new("", format!("found {other}, expected an object"))),
     }
 }
 

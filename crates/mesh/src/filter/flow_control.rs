@@ -123,7 +123,7 @@ impl Tunable for FlowControl {
     }
 
     fn tune(&self, config: Value) -> Result<(), String> {
-        let config = config::strictly(&config)?;
+        let config = config::strictly(&config).map_err(|error| error.to_string())?;
         // Whoever tunes at the same time must not bring back what the other replaced.
         loop {
             let old = self.set.load_full();

@@ -3,6 +3,7 @@
 
 mod bind;
 mod drain;
+mod filters;
 mod limits;
 mod stack;
 mod support;

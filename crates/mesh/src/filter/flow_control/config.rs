@@ -1,7 +1,5 @@
 //! The configuration of `flowControlFilter`, with Sentinel's names for a rule's keys.
 
-use std::collections::BTreeSet;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -246,26 +244,36 @@ impl RuleConfig {
 }
 
 /// Reads a configuration that no reader has looked at: unknown keys are errors.
-pub fn strictly(config: &Value) -> Result<Config, String> {
-    let mut unknown = BTreeSet::new();
-    let read = serde_ignored::deserialize(config, |path| {
-        unknown.insert(path.to_string());
-    });
-    unknown.retain(|path| !is_other(path));
-    match (read, unknown.first()) {
-        (Err(error), _) => Err(error.to_string()),
-        (Ok(_), Some(path)) => Err(format!("{path}: nothing reads this key")),
-        (Ok(config), None) => Ok(config),
+pub fn strictly(config: &Value) -> Result<Config, ConfigError> {
+    let read: Config = super::super::read(config)?;
+    let mut unknown = None;
+    let note = |path: serde_ignored::Path<'_>| {
+        let path = written(&path.to_string());
+        if !is_ignored(&path) {
+            unknown.get_or_insert(path);
+        }
+    };
+    let again: Result<Config, _> = serde_ignored::deserialize(config, note);
+    match (again, unknown) {
+        (Ok(_), None) => Ok(read),
+        (_, Some(path)) => Err(ConfigError::new(path, "nothing reads this key")),
+        (Err(error), None) => Err(ConfigError::new("", error.to_string())),
     }
 }
 
-/// Whether `path`, such as `rules.0.grade`, is an ignored key.
-fn is_other(path: &str) -> bool {
-    let steps = path.split('.').map(|step| match step.parse::<usize>() {
-        Ok(_) => "[]",
-        Err(_) => step,
-    });
-    let path = steps.collect::<Vec<_>>().join(".").replace(".[]", "[]");
+/// The path `rules.0.id` in the form `rules[0].id`.
+fn written(path: &str) -> String {
+    path.split('.')
+        .fold(String::new(), |path, step| match step.parse::<usize>() {
+            Ok(at) => format!("{path}[{at}]"),
+            Err(_) if path.is_empty() => step.to_owned(),
+            Err(_) => format!("{path}.{step}"),
+        })
+}
+
+/// Whether `path`, such as `rules[0].grade`, is a key that means nothing here.
+fn is_ignored(path: &str) -> bool {
+    let pattern: String = path.chars().filter(|c| !c.is_ascii_digit()).collect();
     let mut ignored = OTHER_KEYS.iter().filter(|key| key.fate == Fate::Ignored);
-    ignored.any(|key| key.path == path)
+    ignored.any(|key| key.path == pattern)
 }

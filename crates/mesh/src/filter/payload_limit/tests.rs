@@ -122,11 +122,34 @@ fn held() -> (Body, oneshot::Sender<()>) {
     (Body::new(StreamBody::new(frames)), sender)
 }
 
+/// Sends `go` once all others have nothing left to do.
+async fn last(go: oneshot::Sender<()>) {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    go.send(()).unwrap();
+}
+
+#[tokio::test]
+async fn a_service_that_waits_for_another_task_is_woken() {
+    let (body, go) = held();
+    let filter = of_five();
+    let service = async |request| {
+        let reply = echo(request).await;
+        std::future::pending::<()>().await;
+        reply
+    };
+    let outcome = run_over(&*filter, with(http("/"), body), service);
+    let (outcome, ()) = tokio::join!(outcome, last(go));
+    assert_eq!(outcome.status, 413);
+}
+
 #[tokio::test]
 async fn a_reply_that_has_begun_is_reset() {
     let (body, go) = held();
-    go.send(()).unwrap();
-    let outcome = run_over(&*of_five(), with(http("/"), body), echo).await;
+    let filter = of_five();
+    let outcome = run_over(&*filter, with(http("/"), body), echo);
+    let (outcome, ()) = tokio::join!(outcome, last(go));
     assert_eq!((outcome.status, outcome.broken.as_deref()), (200, Some(TEXT)));
     assert!(outcome.flags.contains(Flags::TOO_LARGE));
 }

@@ -86,15 +86,20 @@ async fn what_cannot_be_used_changes_nothing() {
         ),
         (
             on(json!([{"resource": "/a", "threshold": 9, "treshold": 2}])),
-            "rules.0.treshold: nothing reads this key",
+            "rules[0].treshold: nothing reads this key",
         ),
         (
             json!({"dynamic_data_resources": []}),
             "dynamic_data_resources: nothing reads this key",
         ),
         (
+            on(json!([{"resource": "/a"}, {"resource": "/a", "threshold": "many"}])),
+            "rules[1].threshold: invalid type: string \"many\", expected f64",
+        ),
+        (json!([]), "found [], expected an object"),
+        (
             json!({"global_switch": "x"}),
-            "invalid type: string \"x\", expected a boolean",
+            "global_switch: invalid type: string \"x\", expected a boolean",
         ),
     ] {
         assert_eq!(filter.tune(config).unwrap_err(), error);

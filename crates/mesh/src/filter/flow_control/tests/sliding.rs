@@ -1,5 +1,7 @@
 //! How exact the windows of Reject are, for any times of calls.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use proptest::prelude::*;
 
 use super::*;
@@ -81,4 +83,29 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn calls_at_the_same_time_do_not_take_the_same_place() {
+    const ROUNDS: usize = 100;
+    const CALLERS: usize = 2;
+    // One filter per round, each with one place.
+    let one_place = |_| of(json!([{"resource": "/a", "threshold": 1, "statIntervalInMs": 600_000}]));
+    let filters: Vec<_> = (0..ROUNDS).map(one_place).collect();
+    let arrived = AtomicUsize::new(0);
+    let call = |(round, filter): (usize, &FlowControl)| {
+        let resource = filter.set.load().rules.find("/a").unwrap().clone();
+        arrived.fetch_add(1, Ordering::Relaxed);
+        // Both must go on at the same instant; one that slept would come late.
+        while arrived.load(Ordering::Relaxed) < (round + 1) * CALLERS {
+            std::hint::spin_loop();
+        }
+        resource.admit_now(&filter.surroundings)
+    };
+    let caller = || filters.iter().enumerate().filter(|round| call(*round)).count();
+    let passed: usize = std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(caller)).collect();
+        callers.into_iter().map(|caller| caller.join().unwrap()).sum()
+    });
+    assert_eq!(passed, ROUNDS);
 }

@@ -74,6 +74,14 @@ async fn the_cold_factor_tells_how_cold_it_gets() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rounding_costs_no_call() {
+    // A third of 117 comes out as 38.99999999999999.
+    let filter =
+        of(json!([{"resource": "/a", "threshold": 117, "tokenCalculateStrategy": 1, "warmUpPeriodSec": 1}]));
+    assert_eq!(passed(&filter, "/a", 50).await, 39);
+}
+
+#[tokio::test(start_paused = true)]
 async fn warming_up_does_not_depend_on_the_interval() {
     // Ten a second, written as a hundred in ten seconds: a third of it is 33.
     let filter = of(

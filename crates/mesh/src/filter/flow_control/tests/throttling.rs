@@ -106,6 +106,7 @@ async fn a_caller_who_gives_up_in_the_middle_of_the_line_moves_nobody() {
     assert!((&mut third).now_or_never().is_none());
     drop(second);
     assert_eq!(third.await, (true, 200));
+    assert_eq!(at_once(&filter, 1).await, [(100, true)]);
 }
 
 #[tokio::test(start_paused = true)]
