@@ -97,6 +97,9 @@ impl AsyncRead for Guarded {
         if this.refused {
             return Poll::Ready(Ok(()));
         }
+        if this.wire.has_left_http() {
+            return Pin::new(&mut this.wire).poll_read(cx, buf);
+        }
         let before = buf.filled().len();
         let Poll::Ready(read) = Pin::new(&mut this.wire).poll_read(cx, buf) else {
             return this.poll_late(cx).map(Err);

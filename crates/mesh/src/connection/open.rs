@@ -1,11 +1,12 @@
 //! What an open connection holds: its place, its share in the count, the drain's end. Tasks of
-//! HTTP/2 streams hold it too, so that a connection counts until its last request is gone.
+//! HTTP/2 streams hold it too, and so do the bytes of a connection that left HTTP: it counts until all
+//! that is gone.
 
 use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
 };
@@ -38,6 +39,7 @@ pub(crate) struct Counted(Connections);
 pub(crate) struct Open {
     streams: AtomicUsize,
     begun: AtomicUsize,
+    left_http: AtomicBool,
     counted: Counted,
     _place: OwnedSemaphorePermit,
     _hold: drain::Hold,
@@ -104,6 +106,7 @@ impl Open {
         Arc::new(Self {
             streams: AtomicUsize::new(0),
             begun: AtomicUsize::new(0),
+            left_http: AtomicBool::new(false),
             counted,
             _place: place,
             _hold: hold,
@@ -111,8 +114,18 @@ impl Open {
     }
 
     /// The count that the connection is part of.
-    pub(super) fn counts(&self) -> Connections {
-        self.counted.0.clone()
+    pub(super) fn counts(&self) -> &Connections {
+        &self.counted.0
+    }
+
+    /// From now on it carries bytes that are no HTTP.
+    pub(super) fn leave_http(&self) {
+        self.left_http.store(true, Relaxed);
+    }
+
+    /// Whether it carries bytes that are no HTTP.
+    pub(super) fn has_left_http(&self) -> bool {
+        self.left_http.load(Relaxed)
     }
 
     /// The streams that are open now.
