@@ -4,6 +4,8 @@
 mod bind;
 mod drain;
 mod limits;
+mod smuggling;
 mod stack;
 mod support;
+mod tls;
 mod unix;
