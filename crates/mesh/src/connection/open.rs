@@ -13,9 +13,12 @@ use std::{
 
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use crate::drain;
+
+/// So many requests may be abandoned in any case: clients that give up exist, too.
+const MAX_ABANDONED: usize = 500;
 
 /// How many connections a listener has and had, and what went over them.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +43,9 @@ pub(crate) struct Open {
     streams: AtomicUsize,
     begun: AtomicUsize,
     left_http: AtomicBool,
+    /// Answers that nobody waited for.
+    abandoned: AtomicUsize,
+    abused: Notify,
     counted: Counted,
     _place: OwnedSemaphorePermit,
     _hold: drain::Hold,
@@ -107,6 +113,8 @@ impl Open {
             streams: AtomicUsize::new(0),
             begun: AtomicUsize::new(0),
             left_http: AtomicBool::new(false),
+            abandoned: AtomicUsize::new(0),
+            abused: Notify::new(),
             counted,
             _place: place,
             _hold: hold,
@@ -116,6 +124,20 @@ impl Open {
     /// The count that the connection is part of.
     pub(super) fn counts(&self) -> &Connections {
         &self.counted.0
+    }
+
+    /// Notes a request that its client reset before it was answered.
+    pub(super) fn abandon(&self) {
+        let abandoned = self.abandoned.fetch_add(1, Relaxed) + 1;
+        if abandoned > MAX_ABANDONED && abandoned > self.begun() / 2 {
+            self.abused.notify_one();
+        }
+    }
+
+    /// Resolves once more requests were abandoned than were not, and many: who resets streams as
+    /// fast as it opens them has the work done without the limit on open streams.
+    pub(super) async fn abused(&self) {
+        self.abused.notified().await;
     }
 
     /// From now on it carries bytes that are no HTTP.

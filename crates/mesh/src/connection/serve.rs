@@ -57,6 +57,15 @@ pin_project! {
         #[pin]
         answer: F,
         open: Arc<Open>,
+        answered: bool,
+    }
+
+    impl<F> PinnedDrop for Answer<F> {
+        fn drop(this: Pin<&mut Self>) {
+            if !this.answered {
+                this.open.abandon();
+            }
+        }
     }
 }
 
@@ -74,6 +83,7 @@ where
         Answer {
             answer: self.service.clone().oneshot(request),
             open: self.open.clone(),
+            answered: false,
         }
     }
 }
@@ -87,6 +97,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Ok(answer) = ready!(this.answer.poll(cx));
+        *this.answered = true;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             this.open.leave_http();
         }
@@ -177,15 +188,14 @@ where
             let tasks = StreamTasks(open.clone());
             let connection = http2(&config, tasks).serve_connection(io, requests);
             let end = http2::Connection::graceful_shutdown;
-            drive(
-                connection,
-                end,
-                draining,
-                |limit| idle(&open, limit),
-                &config,
-                &drain,
-            )
-            .await
+            let idle = |limit| idle(&open, limit);
+            tokio::select! {
+                biased;
+                done = drive(connection, end, draining, idle, &config, &drain) => done,
+                () = open.abused() => {
+                    return tracing::debug!(%remote, "closed, as the client resets most of its requests");
+                }
+            }
         }
     };
     if let Err(error) = done {

@@ -3,6 +3,7 @@
 
 mod bind;
 mod drain;
+mod flood;
 mod limits;
 mod smuggling;
 mod stack;
