@@ -1,3 +1,4 @@
 //! The proxies: terminal services that send requests, or bytes, to upstream hosts.
 
 pub mod http;
+pub mod tcp;

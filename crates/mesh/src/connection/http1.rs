@@ -18,8 +18,9 @@ use self::framing::{Framing, Phase};
 use super::Wire;
 use crate::listener::Config;
 
-/// Is allowed nowhere outside of a body: a parser that finds it refuses the request with 400.
-const POISON: u8 = 0;
+/// The first byte is allowed nowhere outside of a body: a parser that finds it refuses the request
+/// with 400. It looks only at heads that have an end.
+const POISON: &[u8] = b"\0\r\n\r\n";
 
 /// A connection over HTTP/1 that checks what the client sends before the parser sees it.
 ///
@@ -30,7 +31,8 @@ const POISON: u8 = 0;
 pub(super) struct Guarded {
     wire: Wire,
     framing: Framing,
-    refused: bool,
+    /// What is left of the poison, once a request is refused.
+    poison: Option<&'static [u8]>,
     header_timeout: Duration,
     body_timeout: Option<Duration>,
     /// The head that `due` was set for, by number.
@@ -44,7 +46,7 @@ impl Guarded {
         Self {
             wire,
             framing: Framing::new(config.http1_max_header_bytes()),
-            refused: false,
+            poison: None,
             header_timeout: config.header_timeout,
             body_timeout: config.body_timeout,
             head: 0,
@@ -94,8 +96,14 @@ impl AsyncRead for Guarded {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.refused {
+        if let Some(poison) = &mut this.poison {
+            let (now, later) = poison.split_at(poison.len().min(buf.remaining()));
+            buf.put_slice(now);
+            *poison = later;
             return Poll::Ready(Ok(()));
+        }
+        if this.wire.has_left_http() {
+            return Pin::new(&mut this.wire).poll_read(cx, buf);
         }
         let before = buf.filled().len();
         let Poll::Ready(read) = Pin::new(&mut this.wire).poll_read(cx, buf) else {
@@ -105,9 +113,10 @@ impl AsyncRead for Guarded {
         let (_, new) = buf.filled().split_at(before);
         if let Err(fault) = this.framing.check(new) {
             tracing::debug!(remote = %this.wire.info().remote(), reason = fault.reason, "request refused");
-            this.refused = true;
             buf.set_filled(before + fault.at);
-            buf.put_slice(&[POISON]);
+            let (first, rest) = POISON.split_at(1);
+            buf.put_slice(first);
+            this.poison = Some(rest);
         }
         this.expect_more();
         Poll::Ready(Ok(()))

@@ -1,20 +1,24 @@
 //! What an open connection holds: its place, its share in the count, the drain's end. Tasks of
-//! HTTP/2 streams hold it too, so that a connection counts until its last request is gone.
+//! HTTP/2 streams hold it too, and so do the bytes of a connection that left HTTP: it counts until all
+//! that is gone.
 
 use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
 };
 
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use crate::drain;
+
+/// So many requests may be abandoned in any case: clients that give up exist, too.
+const MAX_ABANDONED: usize = 500;
 
 /// How many connections a listener has and had, and what went over them.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +42,10 @@ pub(crate) struct Counted(Connections);
 pub(crate) struct Open {
     streams: AtomicUsize,
     begun: AtomicUsize,
+    left_http: AtomicBool,
+    /// Answers that nobody waited for.
+    abandoned: AtomicUsize,
+    abused: Notify,
     counted: Counted,
     _place: OwnedSemaphorePermit,
     _hold: drain::Hold,
@@ -104,6 +112,9 @@ impl Open {
         Arc::new(Self {
             streams: AtomicUsize::new(0),
             begun: AtomicUsize::new(0),
+            left_http: AtomicBool::new(false),
+            abandoned: AtomicUsize::new(0),
+            abused: Notify::new(),
             counted,
             _place: place,
             _hold: hold,
@@ -111,8 +122,32 @@ impl Open {
     }
 
     /// The count that the connection is part of.
-    pub(super) fn counts(&self) -> Connections {
-        self.counted.0.clone()
+    pub(super) fn counts(&self) -> &Connections {
+        &self.counted.0
+    }
+
+    /// Notes a request that its client reset before it was answered.
+    pub(super) fn abandon(&self) {
+        let abandoned = self.abandoned.fetch_add(1, Relaxed) + 1;
+        if abandoned > MAX_ABANDONED && abandoned > self.begun() / 2 {
+            self.abused.notify_one();
+        }
+    }
+
+    /// Resolves once more requests were abandoned than were not, and many: who resets streams as
+    /// fast as it opens them has the work done without the limit on open streams.
+    pub(super) async fn abused(&self) {
+        self.abused.notified().await;
+    }
+
+    /// From now on it carries bytes that are no HTTP.
+    pub(super) fn leave_http(&self) {
+        self.left_http.store(true, Relaxed);
+    }
+
+    /// Whether it carries bytes that are no HTTP.
+    pub(super) fn has_left_http(&self) -> bool {
+        self.left_http.load(Relaxed)
     }
 
     /// The streams that are open now.

@@ -43,7 +43,7 @@ pub(crate) async fn serve_raw<S: RawService>(accepted: Accepted, service: Arc<S>
         Err(_) => return tracing::debug!(remote = %info.remote(), "closed, as the client says nothing"),
     };
     let info = describe(info, &stream);
-    let wire = Wire::new(Bytes::new(), stream, info, config, open.counts());
+    let wire = Wire::new(Bytes::new(), stream, info, config, open);
     let mut cut = pin!(drain.cut());
     tokio::select! {
         biased;

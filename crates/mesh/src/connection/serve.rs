@@ -1,17 +1,21 @@
 //! Serves one connection from its first byte to its last.
 
-use std::{convert::Infallible, pin::pin, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header::HOST};
+use http::{HeaderValue, Request, Response, StatusCode, header::HOST};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
 };
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulConnection,
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use pin_project_lite::pin_project;
 use tokio::time::{sleep, timeout};
 use tower::{Service, ServiceExt, util::Oneshot};
 
@@ -44,20 +48,60 @@ const MAX_WINDOW: u32 = (1 << 31) - 1;
 struct Requests<S> {
     service: S,
     info: Info,
+    open: Arc<Open>,
 }
 
-impl<S> hyper::service::Service<Request<Incoming>> for Requests<S>
+pin_project! {
+    /// The answer to a request, noted if it leaves HTTP.
+    struct Answer<F> {
+        #[pin]
+        answer: F,
+        open: Arc<Open>,
+        answered: bool,
+    }
+
+    impl<F> PinnedDrop for Answer<F> {
+        fn drop(this: Pin<&mut Self>) {
+            if !this.answered {
+                this.open.abandon();
+            }
+        }
+    }
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for Requests<S>
 where
-    S: Service<Request<Incoming>, Error = Infallible> + Clone,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
 {
-    type Response = S::Response;
+    type Response = Response<B>;
     type Error = Infallible;
-    type Future = Oneshot<S, Request<Incoming>>;
+    type Future = Answer<Oneshot<S, Request<Incoming>>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         name_host(&mut request);
         request.extensions_mut().insert(self.info.clone());
-        self.service.clone().oneshot(request)
+        Answer {
+            answer: self.service.clone().oneshot(request),
+            open: self.open.clone(),
+            answered: false,
+        }
+    }
+}
+
+impl<F, B> Future for Answer<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(answer) = ready!(this.answer.poll(cx));
+        *this.answered = true;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            this.open.leave_http();
+        }
+        Poll::Ready(Ok(answer))
     }
 }
 
@@ -118,18 +162,40 @@ where
     if !spoken(version, config.protocol) || !agreed(version, &info) {
         return tracing::debug!(%remote, ?version, "closed, as the listener does not speak this");
     }
-    let wire = Wire::new(first, stream, info.clone(), config.clone(), open.counts());
-    let requests = Requests { service, info };
+    let wire = Wire::new(first, stream, info.clone(), config.clone(), open.clone());
+    let requests = Requests {
+        service,
+        info,
+        open: open.clone(),
+    };
     let done = match version {
         Version::Http1 => {
             let io = TokioIo::new(Guarded::new(wire, &config));
-            let connection = http1(&config).serve_connection(io, requests);
-            drive(connection, draining, |_| std::future::pending(), &config, &drain).await
+            let connection = http1(&config).serve_connection(io, requests).with_upgrades();
+            let end = http1::UpgradeableConnection::graceful_shutdown;
+            drive(
+                connection,
+                end,
+                draining,
+                |_| std::future::pending(),
+                &config,
+                &drain,
+            )
+            .await
         }
         Version::Http2 => {
             let io = TokioIo::new(wire);
-            let connection = http2(&config, StreamTasks(open.clone())).serve_connection(io, requests);
-            drive(connection, draining, |limit| idle(&open, limit), &config, &drain).await
+            let tasks = StreamTasks(open.clone());
+            let connection = http2(&config, tasks).serve_connection(io, requests);
+            let end = http2::Connection::graceful_shutdown;
+            let idle = |limit| idle(&open, limit);
+            tokio::select! {
+                biased;
+                done = drive(connection, end, draining, idle, &config, &drain) => done,
+                () = open.abused() => {
+                    return tracing::debug!(%remote, "closed, as the client resets most of its requests");
+                }
+            }
         }
     };
     if let Err(error) = done {
@@ -197,15 +263,16 @@ fn http2(config: &Config, tasks: StreamTasks) -> http2::Builder<StreamTasks> {
 
 /// Runs a connection to its end. Once the drain begins or it was idle for too long, it takes no
 /// further requests; once the drain's limit is over it is dropped, and its requests with it.
-async fn drive<C, I>(
+async fn drive<C, E, I>(
     connection: C,
+    end: impl Fn(Pin<&mut C>),
     draining: impl Future<Output = ()>,
     idle: impl Fn(Option<Duration>) -> I,
     config: &Config,
     drain: &drain::Watch,
-) -> Result<(), C::Error>
+) -> Result<(), E>
 where
-    C: GracefulConnection,
+    C: Future<Output = Result<(), E>>,
     I: Future<Output = ()>,
 {
     let mut connection = pin!(connection);
@@ -216,7 +283,7 @@ where
         () = draining => {}
         () = idle(config.idle_timeout) => {}
     }
-    connection.as_mut().graceful_shutdown();
+    end(connection.as_mut());
     tokio::select! {
         biased;
         done = &mut connection => done,
@@ -241,8 +308,6 @@ async fn idle(open: &Open, limit: Option<Duration>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use hyper::rt::Executor;
     use tokio::{
         sync::{Notify, Semaphore},

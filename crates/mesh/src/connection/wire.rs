@@ -11,7 +11,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Connections, Info, Stream};
+use super::{Info, Open, Stream};
 use crate::{listener::Config, tap::ConnectionTap};
 
 /// An accepted connection, in clear text. What goes through is counted for its listener, and what
@@ -22,7 +22,7 @@ pub struct Wire {
     stream: Stream,
     info: Info,
     config: Arc<Config>,
-    counts: Connections,
+    open: Arc<Open>,
     taps: Vec<Box<dyn ConnectionTap>>,
 }
 
@@ -33,7 +33,7 @@ impl Wire {
         stream: Stream,
         info: Info,
         config: Arc<Config>,
-        counts: Connections,
+        open: Arc<Open>,
     ) -> Self {
         let taps = config.taps.iter().filter_map(|tap| tap.open(&info)).collect();
         Self {
@@ -42,7 +42,7 @@ impl Wire {
             stream,
             info,
             config,
-            counts,
+            open,
         }
     }
 
@@ -56,8 +56,13 @@ impl Wire {
         self.config.idle_timeout
     }
 
+    /// Whether what it carries is no longer HTTP.
+    pub(super) fn has_left_http(&self) -> bool {
+        self.open.has_left_http()
+    }
+
     fn seen(&mut self, bytes: &[u8]) {
-        self.counts.read(bytes.len());
+        self.open.counts().read(bytes.len());
         for tap in &mut self.taps {
             tap.read(bytes);
         }
@@ -65,7 +70,7 @@ impl Wire {
 
     fn count_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(length)) = written {
-            self.counts.written(length);
+            self.open.counts().written(length);
         }
         written
     }

@@ -4,7 +4,10 @@
 mod bind;
 mod drain;
 mod filters;
+mod flood;
 mod limits;
+mod smuggling;
 mod stack;
 mod support;
+mod tls;
 mod unix;

@@ -1,0 +1,143 @@
+//! The TCP proxy: passes the bytes of a connection on to a host of a cluster, and back.
+
+mod config;
+mod relay;
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+use tokio::{
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
+
+pub use self::config::{IdleTimeout, Network, OTHER_KEYS, RouteConfig, TcpProxyConfig};
+use self::{
+    config::Route,
+    relay::{Far, relay},
+};
+use crate::{
+    Address, ConfigError,
+    cluster::{Cluster, Clusters, Host, Pick},
+    connection::{Info, RawService, Remote, Wire},
+};
+
+/// How many hosts are tried before a client is sent away.
+const TRIES: usize = 3;
+
+/// Passes connections on to clusters.
+#[derive(Debug)]
+pub struct TcpProxy {
+    routes: Vec<Route>,
+    idle_timeout: Option<Duration>,
+    clusters: Arc<Clusters>,
+}
+
+/// A connection to a host, counted among the host's requests.
+struct Busy(Arc<Host>);
+
+impl TcpProxy {
+    /// The proxy of a configuration. Its clusters may be unknown: clients are sent away then.
+    ///
+    /// # Errors
+    /// Addresses and ports that are none, and a proxy that leads nowhere.
+    pub fn build(config: &TcpProxyConfig, clusters: Arc<Clusters>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            routes: config.routes()?,
+            idle_timeout: config
+                .idle_timeout
+                .map(IdleTimeout::get)
+                .filter(|limit| !limit.is_zero()),
+            clusters,
+        })
+    }
+
+    fn cluster(&self, info: &Info) -> Option<&Arc<Cluster>> {
+        let route = self.routes.iter().find(|route| route.matches(info))?;
+        self.clusters.get(&route.cluster)
+    }
+
+    async fn pass(&self, near: Wire) {
+        let info = near.info().clone();
+        let (remote, listener) = (info.remote(), info.listener());
+        let Some(cluster) = self.cluster(&info) else {
+            return tracing::debug!(%remote, listener, "closed, as no route leads to a cluster");
+        };
+        let _permit = match cluster.limits().try_connection() {
+            Ok(permit) => permit,
+            Err(error) => return tracing::debug!(%remote, listener, %error, "closed"),
+        };
+        let Some((far, _busy)) = connect(cluster, hash(&info)).await else {
+            return tracing::debug!(%remote, listener, cluster = &*cluster.name, "closed, as no host answers");
+        };
+        let idle = self.idle_timeout.or(near.idle_timeout());
+        match relay(near, far, idle).await {
+            Ok((up, down)) => tracing::debug!(%remote, listener, up, down, "closed"),
+            Err(error) => tracing::debug!(%remote, listener, %error, "connection failed"),
+        }
+    }
+}
+
+impl RawService for TcpProxy {
+    fn serve(self: Arc<Self>, connection: Wire) -> BoxFuture<'static, ()> {
+        Box::pin(async move { self.pass(connection).await })
+    }
+}
+
+impl Busy {
+    fn with(host: Arc<Host>) -> Self {
+        host.active.fetch_add(1, Relaxed);
+        Self(host)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Connects to a host, to another one if that fails; `None`: no try was good.
+async fn connect(cluster: &Cluster, hash: u64) -> Option<(Far, Busy)> {
+    let mut tried = Vec::new();
+    while tried.len() < TRIES {
+        let host = cluster.choose(&Pick { hash, tried: &tried })?;
+        let busy = Busy::with(host.clone());
+        match timeout(cluster.connect_timeout(), dial(&host.address)).await {
+            Ok(Ok(far)) => return Some((far, busy)),
+            Ok(Err(error)) => tracing::debug!(host = &*host.name, %error, "cannot connect"),
+            Err(_) => tracing::debug!(host = &*host.name, "connecting takes too long"),
+        }
+        tried.push(host);
+    }
+    None
+}
+
+async fn dial(address: &Address) -> io::Result<Far> {
+    match address {
+        Address::Tcp { host, port } => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream))
+        }
+        Address::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+    }
+}
+
+/// What balancers that hash go by: the client's address without its port.
+fn hash(info: &Info) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match info.remote() {
+        Remote::Tcp(address) => address.ip().to_canonical().hash(&mut hasher),
+        Remote::Unix { uid, .. } => uid.hash(&mut hasher),
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests;
