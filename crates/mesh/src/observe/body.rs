@@ -33,12 +33,12 @@ impl HttpBody for Received {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        let bytes = match &polled {
-            Poll::Ready(Some(Ok(frame))) => frame.data_ref().map_or(0, Bytes::len),
-            Poll::Ready(None) => 0,
+        let (bytes, last) = match &polled {
+            Poll::Ready(Some(Ok(frame))) => (frame.data_ref().map_or(0, Bytes::len), frame.is_trailers()),
+            Poll::Ready(None) => (0, true),
             Poll::Ready(Some(Err(_))) | Poll::Pending => return polled,
         };
-        let ended = matches!(polled, Poll::Ready(None)) || self.body.is_end_stream();
+        let ended = last || self.body.is_end_stream();
         let mut facts = self.exchange.facts();
         facts.bytes_received += bytes as u64;
         if ended {
@@ -93,7 +93,8 @@ impl HttpBody for Sent {
                 if let Some(trailers) = frame.trailers_ref() {
                     this.span.grpc_status = grpc_status(trailers).or(this.span.grpc_status);
                 }
-                if this.body.is_end_stream() {
+                // Nothing follows trailers, so nobody may ask for more.
+                if frame.is_trailers() || this.body.is_end_stream() {
                     this.span.end(Ending::Whole);
                 }
             }

@@ -1,3 +1,5 @@
+mod over_http;
+
 use std::{
     path::PathBuf,
     pin::Pin,
@@ -310,4 +312,37 @@ async fn bodies_are_left_alone_when_nothing_asks_for_them() {
     assert!(format!("{:?}", request.body()).contains("Full"));
     let response = span.reply(Response::new(Body::empty()));
     assert!(format!("{:?}", response.body()).contains("Empty"));
+}
+
+/// `cargo test --profile bench -p layotto-mesh --lib observe -- --ignored --nocapture`
+#[tokio::test]
+#[ignore = "measures, and only an optimised build tells"]
+async fn counting_costs_less_than_300_ns_per_request() {
+    const CALLS: u32 = 1_000_000;
+    let metrics = Metrics::default();
+    let observer = Observer::new("web", metrics.listener("web"), Vec::new(), None);
+    let run = async |observer: Option<&Observer>| {
+        let begun = std::time::Instant::now();
+        for _ in 0..CALLS {
+            let mut request = Request::new(Body::from("four"));
+            let exchange = Exchange::begin(Arc::from("web"), None);
+            request.extensions_mut().insert(exchange);
+            let chain = |request: Request| {
+                std::hint::black_box(request);
+                std::future::ready(Response::new(Body::from("reply")))
+            };
+            let response = match observer {
+                Some(observer) => observer.observe(request, chain).await,
+                None => chain(request).await,
+            };
+            let mut body = std::hint::black_box(response.into_body());
+            while let Some(frame) = body.frame().await {
+                std::hint::black_box(frame.unwrap());
+            }
+        }
+        begun.elapsed() / CALLS
+    };
+    let (without, with) = (run(None).await, run(Some(&observer)).await);
+    eprintln!("{without:?} without, {with:?} with the observer");
+    assert!(with.saturating_sub(without).as_nanos() < 300);
 }

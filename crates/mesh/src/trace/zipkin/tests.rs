@@ -135,7 +135,8 @@ async fn spans_beyond_the_queue_are_dropped_and_counted_and_batches_are_bounded(
 #[test]
 fn a_config_that_cannot_be_used_names_its_key() {
     assert_eq!(config().check(), Ok(()));
-    let bad: [(&str, fn(&mut Config)); 4] = [
+    type Spoil = fn(&mut Config);
+    let bad: [(&str, Spoil); 4] = [
         ("service_name", |config| config.service_name.clear()),
         ("reporter_endpoint", |config| {
             config.reporter_endpoint = "127.0.0.1:9411".into()
