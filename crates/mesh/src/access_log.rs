@@ -48,6 +48,11 @@ impl Log {
         Ok(Self { format, sink })
     }
 
+    /// Whether a line tells how many bytes of the request's body arrived, or when.
+    pub fn needs_request_body(&self) -> bool {
+        self.format.needs_request_body()
+    }
+
     /// What the line will need of the request's head.
     pub fn begin(&self, head: &request::Parts, exchange: &Exchange) -> Notes {
         self.format.begin(head, exchange)

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 
 use http::{HeaderName, Version, request::Parts};
 
+pub(crate) use self::late::processing;
 pub use self::late::{End, write_time};
 use crate::exchange::Exchange;
 
