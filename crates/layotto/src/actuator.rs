@@ -1,22 +1,27 @@
 //! The actuator: health, information, log levels and components over HTTP.
 
-use std::{
-    convert::Infallible,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{future::ready, sync::Arc};
 
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
-use http::{Method, Request, Response, StatusCode, header};
+use futures::future::BoxFuture;
+use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use layotto_core::health::{Health, Reading, Status};
+use layotto_mesh::{
+    body::Body,
+    filter::{self, Filter, Next, Phase},
+    reply,
+    stack::admin::{ADMIN_ONLY, Access},
+};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::{logging::Levels, managed::Managed};
+use crate::{
+    logging::Levels,
+    managed::Managed,
+    plane::{Bound, Directory},
+};
 
 /// The largest body read.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -41,13 +46,15 @@ pub struct State {
     pub components: Vec<Arc<dyn Managed>>,
     /// The runtimes.
     pub facts: Vec<Arc<dyn Facts>>,
-    /// The listeners: name and address.
-    pub listeners: Vec<(String, String)>,
+    /// The listeners.
+    pub listeners: Directory,
+    /// Who may change something.
+    pub access: Access,
     /// When the process started.
     pub started: DateTime<Utc>,
 }
 
-/// The terminal service of an actuator listener.
+/// The actuator.
 #[derive(Clone)]
 pub struct Actuator(Arc<State>);
 
@@ -134,7 +141,7 @@ impl Actuator {
                 .flat_map(|list| list.as_array().cloned().unwrap_or_default())
                 .collect()
         };
-        let listener = |(name, address): &(String, String)| json!({"name": name, "address": address});
+        let listener = |(name, bound): (String, Bound)| json!({"name": name, "address": bound.address});
         reply(
             StatusCode::OK,
             &json!({
@@ -147,7 +154,7 @@ impl Actuator {
                 "subscriptions": collect(|facts| facts.subscriptions()),
                 "configuration_subscriptions": collect(|facts| facts.configuration_subscriptions()),
                 "rpc_targets": collect(|facts| facts.rpc_targets()),
-                "listeners": self.0.listeners.iter().map(listener).collect::<Vec<_>>(),
+                "listeners": self.0.listeners.bound().into_iter().map(listener).collect::<Vec<_>>(),
             }),
         )
     }
@@ -234,22 +241,32 @@ fn respond(status: StatusCode, body: Bytes) -> Answer {
     response
 }
 
-impl<B> tower::Service<Request<B>> for Actuator
-where
-    B: http_body::Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    type Response = Answer;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
+/// Stream filter `actuator_filter`: answers what is under `/actuator/`, and lets all else pass.
+impl Filter for Actuator {
+    fn phase(&self) -> Phase {
+        Phase::BeforeRoute
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call<'a>(&'a self, request: filter::Request, next: Next<'a>) -> BoxFuture<'a, filter::Response> {
+        let path = request.uri().path().strip_prefix("/actuator");
+        if !path.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            return next.run(request);
+        }
+        if !self.0.access.allows(&request) {
+            let kind = reply::Kind::of(request.headers());
+            return Box::pin(ready(access_denied(kind)));
+        }
         let actuator = self.clone();
-        Box::pin(async move { Ok(actuator.answer(request).await) })
+        Box::pin(async move { actuator.answer(request).await.map(Body::new) })
     }
+}
+
+fn access_denied(kind: reply::Kind) -> filter::Response {
+    reply::refuse(kind, reply::Code::PermissionDenied, ADMIN_ONLY).map(Body::new)
+}
+
+/// Requests that change something.
+pub fn changes(method: &Method, uri: &Uri) -> bool {
+    let path = uri.path();
+    path.contains("/logger") || (*method != Method::GET && !path.contains("/health"))
 }

@@ -1,6 +1,7 @@
 //! From configuration to a running process, and its orderly end.
 
 use std::{
+    convert::Infallible,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -11,7 +12,6 @@ use std::{
 use anyhow::Context as _;
 use chrono::Utc;
 use futures::future::join_all;
-use http::{Method, Uri};
 use layotto_api::{
     Runtime,
     callback::{AppConfig, Callback, HealthProbe, ProbeKind},
@@ -21,29 +21,33 @@ use layotto_api::{
 use layotto_core::{
     Context, Registry,
     health::{Health, Indicator, Required, Status},
+    rpc::Inside,
     shared::Shared,
 };
 use layotto_mesh::{
-    Listener,
-    connection::Connections,
-    drain,
-    stack::{self, admin::Access, catch_panic, deadline},
+    Listener, drain,
+    filter::{self, Filter},
+    stack::{self, admin::Access, catch_panic},
 };
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::level_filters::LevelFilter;
 
 use crate::{
     actuator::{self, Actuator},
+    admin::{self, Admin},
     cli::StartOptions,
     components::{Opened, Opening},
-    config::{self, Config, Grpc, Loaded, Terminal},
+    config::{self, ACTUATOR, Config, Grpc, Loaded, Terminal},
     data_dir::DataDir,
-    facts::RuntimeFacts,
+    facts::{self, RuntimeFacts},
     logging::{self, Destination, Levels},
     managed::Managed,
     metrics_page::MetricsPage,
     part::Parts,
+    plane::{self, Directory, Plane},
     process_metrics,
+    reload::{Reload, Shown},
     signals::Signals,
     sofa_tracer::SofaTracer,
 };
@@ -96,56 +100,38 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let config = &loaded.config;
     let mut signals = Signals::install()?;
-    let bound = Bound::all(config).await?;
+    let sockets = plane::bind(config).await?;
+    let side = Side::bind(config).await?;
     let process = Process::new(config);
-    process_metrics::watch_connections(&process.metrics, bound.connections());
-    let mut runtimes = Vec::new();
-    for (listener, grpc) in bound.grpc {
-        runtimes.push((
-            listener,
-            process
-                .runtime(loaded, options, grpc, &registry, data_dir)
-                .await?,
-        ));
-    }
-    let managed: Vec<_> = runtimes
-        .iter()
-        .flat_map(|(_, runtime)| runtime.managed.clone())
-        .collect();
+    let runtimes = process.runtimes(loaded, options, &registry, data_dir).await?;
+    let managed: Vec<_> = runtimes.iter().flat_map(|runtime| runtime.managed.clone()).collect();
+    let access = Access::new(config.admin.token.as_ref().map(|token| token.expose().as_str()));
     let actuator = Actuator::new(Arc::new(actuator::State {
         health: process.health.clone(),
-        levels,
+        levels: levels.clone(),
         components: managed.clone(),
-        facts: runtimes
-            .iter()
-            .map(|(_, runtime)| Arc::clone(&runtime.facts))
-            .collect(),
-        listeners: bound.names,
+        facts: runtimes.iter().map(|runtime| Arc::clone(&runtime.facts)).collect(),
+        listeners: process.directory.clone(),
+        access: access.clone().only(actuator::changes),
         started: Utc::now(),
     }));
-    let token = config.admin.token.as_ref().map(|token| token.expose().as_str());
-    let access = Access::new(token).only(changes);
-    for listener in bound.actuator {
-        let service = stack::over(actuator.clone())
-            .push(access.clone().layer())
-            .push(catch_panic::layer());
-        tokio::spawn(listener.serve(service.into_service(), process.admin.1.clone()));
-    }
-    for (listener, page) in bound.metrics {
-        let page = MetricsPage::new(page, Arc::clone(&process.metrics));
-        tokio::spawn(listener.serve(page, process.admin.1.clone()));
-    }
-    let default_limit = config.server.graceful_timeout.or(options.drain_time);
-    let limits = runtimes
-        .iter()
-        .map(|(_, runtime)| runtime.drain_limit.or(default_limit).unwrap_or(DRAIN));
-    let limit = limits.max().unwrap_or(DRAIN);
-    for (listener, runtime) in runtimes {
-        let service = stack::over(runtime.dispatch)
-            .push(deadline::layer())
-            .push(catch_panic::layer());
-        tokio::spawn(listener.serve(service.into_service(), process.calls.1.clone()));
-    }
+    warn_of_open_doors(config);
+    let limit = drain_limit(config, options);
+    let parts = plane::Parts {
+        runtimes: runtimes.into_iter().map(|runtime| (runtime.listener, runtime.end)).collect(),
+        own_filters: Box::new(move |name| (name == ACTUATOR).then(|| Arc::new(actuator.clone()) as Arc<dyn Filter>)),
+        metrics: process.mesh_metrics.clone(),
+        directory: process.directory.clone(),
+    };
+    let plane = Arc::new(Plane::start(parts, config, sockets).await?);
+    let shown = Shown::new(loaded);
+    let admin = Admin::new(admin::State {
+        levels,
+        metrics: Arc::clone(&process.metrics),
+        directory: process.directory.clone(),
+        shown: shown.clone(),
+    });
+    side.serve(admin, access, &process);
     let pid_file = PidFile::write(config.pid.as_deref(), data_dir)?;
     process.startup.up();
     for component in &managed {
@@ -153,113 +139,106 @@ async fn serve(
             .tasks
             .spawn(watch(Arc::clone(component), process.shutdown.clone()));
     }
-    if loaded.file.is_none() {
+    let asked = Arc::new(Notify::new());
+    if let Some(file) = loaded.file.clone() {
+        let reload = Reload {
+            file,
+            registry,
+            plane: Arc::clone(&plane),
+            shown,
+            asked: Arc::clone(&asked),
+        };
+        let (config, draining) = (config.clone(), process.draining.clone());
+        process.tasks.spawn(async move { reload.run(&config, draining).await });
+    } else {
         let banner = crate::banner::text(config, data_dir.path());
         // A closed standard output must not end the process.
         drop(io::stdout().lock().write_all(banner.as_bytes()));
     }
 
-    let signal = signals.end().await;
+    let signal = signals.end(&asked).await;
     tracing::info!(signal, limit = ?limit, "ending");
     tokio::select! {
-        () = process.end(limit, &managed) => {}
-        signal = signals.end() => tracing::warn!(signal, "ending at once"),
+        () = process.end(limit, &plane, &managed) => {}
+        signal = signals.end(&asked) => tracing::warn!(signal, "ending at once"),
     }
     drop(pid_file);
     Ok(())
 }
 
-/// Requests of the actuator that change something.
-fn changes(method: &Method, uri: &Uri) -> bool {
-    let path = uri.path();
-    path.contains("/logger") || (*method != Method::GET && path.contains("/components"))
+/// How long calls may go on after the end was asked for: as long as the most patient listener says.
+fn drain_limit(config: &Config, options: &StartOptions) -> Duration {
+    let default = config.server.graceful_timeout.or(options.drain_time);
+    let limits = grpc_listeners(config).map(|(_, grpc)| grpc.graceful_stop_timeout.or(default).unwrap_or(DRAIN));
+    limits.max().or(default).unwrap_or(DRAIN)
 }
 
-/// The listeners, bound before anything else starts, so that a taken port costs nothing.
-struct Bound<'a> {
-    grpc: Vec<(Listener, &'a Grpc)>,
-    actuator: Vec<Listener>,
+fn grpc_listeners(config: &Config) -> impl Iterator<Item = (&config::Listener, &Grpc)> {
+    config.server.listeners.iter().filter_map(|listener| match &listener.terminal {
+        Terminal::Grpc(grpc) => Some((listener, &**grpc)),
+        _ => None,
+    })
+}
+
+/// What is served beside the data plane: metrics and the administration API.
+struct Side {
     metrics: Vec<(Listener, String)>,
-    names: Vec<(String, String)>,
+    admin: Option<Listener>,
 }
 
-impl<'a> Bound<'a> {
-    async fn all(config: &'a Config) -> anyhow::Result<Self> {
-        let mut bound = Self {
-            grpc: Vec::new(),
-            actuator: Vec::new(),
-            metrics: Vec::new(),
-            names: Vec::new(),
-        };
-        for listener in config
-            .server
-            .listeners
-            .iter()
-            .filter(|listener| listener.bind_port)
-        {
-            let mut settings =
-                layotto_mesh::listener::Config::new(&listener.name, address(&listener.address));
-            match &listener.terminal {
-                Terminal::Grpc(grpc) => {
-                    settings.protocol = layotto_mesh::listener::Protocol::Http2;
-                    let socket = bound.bind(&settings).await?;
-                    bound.grpc.push((socket, grpc));
-                }
-                Terminal::Actuator => {
-                    warn_if_open(listener, config);
-                    let socket = bound.bind(&settings).await?;
-                    bound.actuator.push(socket);
-                }
-                Terminal::Later { .. } => {}
-            }
-        }
+impl Side {
+    async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let mut metrics = Vec::new();
         for sink in &config.metrics {
             let address = layotto_mesh::Address::Tcp {
                 host: sink.address.clone(),
                 port: sink.port,
             };
-            let socket = bound
-                .bind(&layotto_mesh::listener::Config::new("metrics", address))
-                .await?;
-            bound.metrics.push((socket, sink.endpoint.clone()));
+            let settings = layotto_mesh::listener::Config::new("metrics", address);
+            metrics.push((Listener::bind(&settings).await?, sink.endpoint.clone()));
         }
-        Ok(bound)
+        let admin = match &config.admin.address {
+            Some(address) => {
+                let settings = layotto_mesh::listener::Config::new("admin", address.to_mesh());
+                Some(Listener::bind(&settings).await?)
+            }
+            None => None,
+        };
+        Ok(Self { metrics, admin })
     }
 
-    /// Those of each listener, with its name.
-    fn connections(&self) -> Vec<(String, Connections)> {
-        let grpc = self.grpc.iter().map(|(listener, _)| listener);
-        let metrics = self.metrics.iter().map(|(listener, _)| listener);
-        let all = grpc.chain(&self.actuator).chain(metrics);
-        all.map(|listener| (listener.name().to_owned(), listener.connections()))
-            .collect()
-    }
-
-    async fn bind(&mut self, settings: &layotto_mesh::listener::Config) -> anyhow::Result<Listener> {
-        let listener = Listener::bind(settings).await?;
-        self.names
-            .push((listener.name().to_owned(), listener.local_addr().to_string()));
-        Ok(listener)
-    }
-}
-
-fn address(address: &config::Address) -> layotto_mesh::Address {
-    match address {
-        config::Address::Tcp { host, port } => layotto_mesh::Address::Tcp {
-            host: host.clone(),
-            port: *port,
-        },
-        config::Address::Unix(path) => layotto_mesh::Address::Unix(path.clone()),
+    fn serve(self, admin: Admin, access: Access, process: &Process) {
+        let watch = &process.admin.1;
+        for (listener, page) in self.metrics {
+            let page = MetricsPage::new(page, Arc::clone(&process.metrics));
+            tokio::spawn(listener.serve(page, watch.clone()));
+        }
+        if let Some(listener) = self.admin {
+            let service = tower::service_fn(move |request| {
+                let admin = admin.clone();
+                async move { Ok::<_, Infallible>(admin.answer(request).await) }
+            });
+            let service = stack::over(service).push(access.layer()).push(catch_panic::layer());
+            tokio::spawn(listener.serve(service.into_service(), watch.clone()));
+        }
     }
 }
 
-fn warn_if_open(listener: &config::Listener, config: &Config) {
-    if listener.address.is_public() && config.admin.token.is_none() {
+/// Others than this machine can reach an administration surface, and nothing asks who they are.
+fn warn_of_open_doors(config: &Config) {
+    if config.admin.token.is_some() {
+        return;
+    }
+    let actuators = config.server.listeners.iter().filter(|listener| listener.opens() && listener.shows_health());
+    for listener in actuators.filter(|listener| listener.address.is_public()) {
         tracing::warn!(
             listener = listener.name,
             address = %listener.address,
             "others can reach the actuator; without an admin token they may read it but change nothing"
         );
+    }
+    if let Some(address) = config.admin.address.as_ref().filter(|address| address.is_public()) {
+        tracing::warn!(%address, "others can reach the administration API; without an admin token they are refused");
     }
 }
 
@@ -269,23 +248,24 @@ struct Process {
     parts: Parts,
     startup: Indicator,
     metrics: Arc<Metrics>,
+    mesh_metrics: layotto_mesh::metrics::Metrics,
+    directory: Directory,
     shared: Shared,
     /// Ends long streams, so that calls can drain.
     draining: CancellationToken,
     /// Ends the background work of components, which calls under way may still need.
     shutdown: CancellationToken,
     tasks: TaskTracker,
-    calls: (drain::Signal, drain::Watch),
     /// Drained last: readiness shows DOWN while calls drain.
     admin: (drain::Signal, drain::Watch),
 }
 
 /// One runtime, ready to serve.
 struct Served {
-    dispatch: Dispatch,
+    listener: String,
+    end: Arc<dyn filter::Terminal>,
     managed: Vec<Arc<dyn Managed>>,
     facts: Arc<dyn actuator::Facts>,
-    drain_limit: Option<Duration>,
 }
 
 impl Process {
@@ -298,25 +278,45 @@ impl Process {
             process_metrics::register(&metrics);
         }
         process_metrics::watch_health(&metrics, health.clone());
+        let directory = Directory::default();
+        process_metrics::watch_connections(&metrics, directory.clone());
+        let mesh_metrics = layotto_mesh::metrics::Metrics::default();
+        metrics.register(|registry| mesh_metrics.register(registry));
         Self {
             parts: Parts::new(health.clone()),
             health,
             startup,
             metrics,
+            mesh_metrics,
+            directory,
             shared: Shared::default(),
             draining: CancellationToken::new(),
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            calls: drain::channel(),
             admin: drain::channel(),
         }
+    }
+
+    async fn runtimes(
+        &self,
+        loaded: &Loaded,
+        options: &StartOptions,
+        registry: &Arc<Registry>,
+        data_dir: &DataDir,
+    ) -> anyhow::Result<Vec<Served>> {
+        let mut runtimes = Vec::new();
+        for (listener, grpc) in grpc_listeners(&loaded.config).filter(|(listener, _)| listener.opens()) {
+            let served = self.runtime(loaded, options, (listener, grpc), registry, data_dir);
+            runtimes.push(served.await?);
+        }
+        Ok(runtimes)
     }
 
     async fn runtime(
         &self,
         loaded: &Loaded,
         options: &StartOptions,
-        grpc: &Grpc,
+        (listener, grpc): (&config::Listener, &Grpc),
         registry: &Arc<Registry>,
         data_dir: &DataDir,
     ) -> anyhow::Result<Served> {
@@ -328,6 +328,7 @@ impl Process {
             config_dir: loaded.dir.clone(),
             shared: self.shared.clone(),
             refs: layotto_core::Refs::default(),
+            inside: Inside::new(Arc::new(self.directory.clone())),
             shutdown: self.shutdown.clone(),
             tasks: self.tasks.clone(),
         };
@@ -360,23 +361,24 @@ impl Process {
             self.draining.clone(),
         );
         self.tasks.spawn(follow);
+        let pass_to = channel_listener(&grpc.runtime).map(|name| (name, self.directory.clone()));
         Ok(Served {
-            dispatch,
+            listener: listener.name.clone(),
+            end: plane::runtime(dispatch, pass_to),
             managed,
             facts: Arc::new(RuntimeFacts::new(
                 callback,
                 runtime.watches.clone(),
                 &grpc.runtime,
             )),
-            drain_limit: grpc.graceful_stop_timeout,
         })
     }
 
     /// Ends in order: not ready, calls finish, components flush, the last listeners close.
-    async fn end(&self, limit: Duration, managed: &[Arc<dyn Managed>]) {
+    async fn end(&self, limit: Duration, plane: &Plane, managed: &[Arc<dyn Managed>]) {
         self.startup.down("shutdown");
         self.draining.cancel();
-        if !self.calls.0.drain_within(limit).await {
+        if !plane.drain(limit, false).await {
             tracing::warn!(?limit, "calls did not end in time and were cut");
         }
         let close = async {
@@ -388,8 +390,15 @@ impl Process {
         if tokio::time::timeout(CLOSE, close).await.is_err() {
             tracing::warn!("components did not close in time");
         }
-        self.admin.0.drain_within(CLOSE).await;
+        tokio::join!(plane.drain(CLOSE, true), self.admin.0.drain_within(CLOSE));
     }
+}
+
+/// The listener that the rpc component `mosn` calls, if it is one of this process.
+fn channel_listener(runtime: &config::RuntimeConfig) -> Option<String> {
+    let settings = &runtime.rpcs.get("mosn")?.settings;
+    let channel = settings.parse::<facts::Channels>().ok()?.config.channel.into_iter().next()?;
+    (!channel.listener.contains(':')).then_some(channel.listener)
 }
 
 fn tracer(app: &config::App) -> Arc<dyn Tracer> {

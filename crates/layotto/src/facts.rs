@@ -9,14 +9,14 @@ use crate::{actuator::Facts, config::RuntimeConfig};
 /// What is shown of the settings of an rpc.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Channels {
-    channel: Vec<Channel>,
+pub(crate) struct Channels {
+    pub channel: Vec<Channel>,
 }
 
 #[derive(Deserialize)]
-struct Channel {
-    protocol: String,
-    listener: String,
+pub(crate) struct Channel {
+    pub protocol: String,
+    pub listener: String,
 }
 
 /// The facts of one runtime.

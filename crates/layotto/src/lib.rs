@@ -1,6 +1,7 @@
 //! The program: its configuration file, its commands, and the assembly of the process.
 
 mod actuator;
+mod admin;
 pub mod assemble;
 mod backoff;
 mod banner;
@@ -13,7 +14,9 @@ pub mod logging;
 mod managed;
 mod metrics_page;
 mod part;
+mod plane;
 mod process_metrics;
+mod reload;
 mod secrets;
 mod signals;
 mod sofa_tracer;

@@ -119,6 +119,22 @@ impl Levels {
     }
 }
 
+impl Levels {
+    /// The levels that are set, by component; `default` is all others.
+    pub fn show(&self) -> serde_json::Value {
+        let current = self.0.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = serde_json::Map::new();
+        shown.insert("default".to_owned(), current.default.to_string().into());
+        for (component, modules) in &self.0.modules {
+            let level = modules.iter().find_map(|module| current.modules.get(*module));
+            if let Some(level) = level {
+                shown.insert(component.clone(), level.to_string().into());
+            }
+        }
+        serde_json::Value::Object(shown)
+    }
+}
+
 /// The names of events of the API and of health, which are not those of their modules.
 const API: &str = "layotto::api";
 const HEALTH: &str = "layotto::health";

@@ -4,13 +4,14 @@ use std::{fmt, fs};
 
 use layotto_api::metrics::Metrics;
 use layotto_core::health::{Health, Status};
-use layotto_mesh::connection::Connections;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{counter::ConstCounter, gauge::ConstGauge},
     registry::Unit,
 };
+
+use crate::plane::Directory;
 
 /// Adds the metrics of the process itself.
 pub fn register(metrics: &Metrics) {
@@ -23,7 +24,7 @@ pub fn watch_health(metrics: &Metrics, health: Health) {
 }
 
 /// Adds the open connections of every listener, each with its name.
-pub fn watch_connections(metrics: &Metrics, listeners: Vec<(String, Connections)>) {
+pub fn watch_connections(metrics: &Metrics, listeners: Directory) {
     metrics.register(|registry| registry.register_collector(Box::new(Open(listeners))));
 }
 
@@ -105,8 +106,7 @@ impl Collector for Parts {
     }
 }
 
-#[derive(Debug)]
-struct Open(Vec<(String, Connections)>);
+struct Open(Directory);
 
 impl Collector for Open {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -117,8 +117,8 @@ impl Collector for Open {
             None,
             open.metric_type(),
         )?;
-        for (listener, connections) in &self.0 {
-            let open = ConstGauge::new(i64::try_from(connections.open()).unwrap_or(i64::MAX));
+        for (listener, bound) in self.0.bound() {
+            let open = ConstGauge::new(i64::try_from(bound.connections.open()).unwrap_or(i64::MAX));
             open.encode(family.encode_family(&[("listener", listener.as_str())])?)?;
         }
         Ok(())

@@ -1,6 +1,10 @@
-//! The signals that end the process: the first asks it to drain, the second ends it at once.
+//! The signals: the first that ends the process asks it to drain, the second ends it at once;
+//! SIGHUP asks it to read its configuration again.
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Notify,
+};
 
 /// SIGTERM, SIGINT and SIGHUP of this process.
 pub struct Signals {
@@ -19,13 +23,14 @@ impl Signals {
         })
     }
 
-    /// Waits until the process is asked to end; returns the signal's name.
-    pub async fn end(&mut self) -> &'static str {
+    /// Waits until the process is asked to end; returns the signal's name. SIGHUP asks for a look at
+    /// the configuration.
+    pub async fn end(&mut self, reload: &Notify) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => tracing::warn!("SIGHUP: reloading the configuration is not supported yet"),
+                _ = self.hang_up.recv() => reload.notify_one(),
             }
         }
     }

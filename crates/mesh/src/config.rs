@@ -22,6 +22,27 @@ pub struct OtherKey {
     pub why: &'static str,
 }
 
+impl OtherKey {
+    /// Whether this is the key at `path`, such as `hosts[3].metadata`.
+    pub fn is(&self, path: &str) -> bool {
+        pattern(path).eq_ignore_ascii_case(self.path)
+    }
+}
+
+/// `hosts[3].address` as `hosts[].address`.
+fn pattern(path: &str) -> String {
+    let mut inside = false;
+    let outside = path.chars().filter(|character| {
+        inside = match character {
+            '[' => true,
+            ']' => false,
+            _ => inside,
+        };
+        !inside || *character == '['
+    });
+    outside.collect()
+}
+
 /// What becomes of a key that no field takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {

@@ -16,6 +16,7 @@ mod testing;
 use std::{any::Any, fmt, sync::Arc};
 
 use futures::future::BoxFuture;
+use layotto_core::Settings;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -144,12 +145,15 @@ pub const KINDS: &[Kind] = &[
     grpc_metric::KIND,
 ];
 
-/// Reads a filter's configuration; one that is absent holds the defaults.
+/// Reads a filter's configuration as leniently as the rest of a file; one that is absent holds the
+/// defaults.
 fn read<T: DeserializeOwned + Default>(config: &Value) -> Result<T, ConfigError> {
     match config {
         Value::Null => Ok(T::default()),
-        Value::Object(_) => serde_path_to_error::deserialize(config)
-            .map_err(|error| ConfigError::new(error.path().to_string(), error.inner().to_string())),
+        Value::Object(object) => match Settings::new(object.clone()).parse() {
+            Ok(parsed) => Ok(parsed.config),
+            Err(error) => Err(ConfigError::new(error.path, error.message)),
+        },
         // A list would be taken for the fields in their order.
         other => Err(ConfigError::new("", format!("found {other}, expected an object"))),
     }

@@ -1,4 +1,5 @@
 //! The proxies: terminal services that send requests, or bytes, to upstream hosts.
 
+pub mod config;
 pub mod http;
 pub mod tcp;

@@ -3,10 +3,18 @@
 use std::collections::HashMap;
 
 use layotto_core::Registry;
+use layotto_mesh::{
+    access_log::{self, AccessLog},
+    filter::{self, KINDS, Kind},
+    proxy::{self, config::ProxyConfig, tcp},
+    tap::tcpcopy,
+    tls::{self, config::TlsContext},
+};
+use serde_json::Value as Json;
 
 use super::{
     known,
-    model::{Address, Grpc, Listener, StreamFilter, Terminal},
+    model::{Address, Direction, Grpc, Listener, StreamFilter, Terminal},
     process::{duration, text},
     reader::{Field, Object, list_of},
     runtime,
@@ -43,65 +51,105 @@ impl Listeners {
 }
 
 fn listener(o: &Object<'_>, registry: &Registry) -> Option<Listener> {
-    o.ignore(&["type", "default_read_buffer_size"]);
-    o.later(&["reuseport", "use_original_dst", "access_logs", "listener_filters"]);
-    o.later(&["inspector", "connection_idle_timeout"]);
+    o.ignore(&["default_read_buffer_size"]);
+    o.later(&["reuseport", "use_original_dst", "listener_filters"]);
     let name = text(o, "name");
     let address = address(o);
-    let bind_port = o
-        .get("bind_port")
-        .and_then(|field| field.boolean())
-        .unwrap_or(false);
+    let flag = |key| o.get(key).and_then(|field| field.boolean()).unwrap_or(false);
+    let bind_port = flag("bind_port");
+    let inspector = flag("inspector");
+    let direction = o
+        .get("type")
+        .and_then(|field| direction(&field))
+        .unwrap_or_default();
+    let idle_timeout = duration(o, "connection_idle_timeout");
+    let access_logs = o
+        .get("access_logs")
+        .map(|field| access_logs(&field))
+        .unwrap_or_default();
     let stream_filters: Vec<_> = o
         .get("stream_filters")
         .map(|field| field.list().iter().filter_map(stream_filter).collect())
         .unwrap_or_default();
-    let terminal = terminal(o, registry, &stream_filters);
-    let (address, terminal) = (address?, terminal?);
-    if !bind_port && !matches!(terminal, Terminal::Later { .. }) {
-        o.field()
-            .advise("bind_port is not true: nothing listens on this address");
-    }
+    let chain = chain(o, registry);
+    let (address, chain) = (address?, chain?);
     Some(Listener {
         name: name.unwrap_or_else(|| address.to_string()),
         address,
         bind_port,
-        terminal,
+        direction,
+        inspector,
+        idle_timeout,
+        access_logs,
+        tls: chain.tls,
+        tcpcopy: chain.tcpcopy,
+        terminal: chain.terminal,
         stream_filters,
         place: o.field().place().clone(),
     })
 }
 
+/// Which way calls go through the listener; any other word is none, as upstream.
+fn direction(field: &Field<'_>) -> Option<Direction> {
+    Some(match field.text()? {
+        "ingress" => Direction::Ingress,
+        "egress" => Direction::Egress,
+        _ => Direction::Unknown,
+    })
+}
+
+fn access_logs(field: &Field<'_>) -> Vec<AccessLog> {
+    let logs = field.list();
+    let read = logs.iter().filter_map(|field| {
+        let log = field.typed::<AccessLog>(access_log::OTHER_KEYS)?;
+        match access_log::Format::parse(log.format()) {
+            Ok(format) => {
+                for name in format.unknown_variables() {
+                    field.advise(format!(
+                        "nothing is known by the variable %{name}%; it is always \"-\""
+                    ));
+                }
+                Some(log)
+            }
+            Err(error) => {
+                field.refuse_built(error.under("log_format"));
+                None
+            }
+        }
+    });
+    read.collect()
+}
+
 #[derive(Clone, Copy)]
-enum Network {
+enum Transport {
     Tcp,
     Unix,
     Udp,
 }
 
 fn address(o: &Object<'_>) -> Option<Address> {
-    let network = o.get("network").map_or(Some(Network::Tcp), |field| {
+    let network = o.get("network").map_or(Some(Transport::Tcp), |field| {
         if field.node.is_blank() {
-            return Some(Network::Tcp);
+            return Some(Transport::Tcp);
         }
         let choices = [
-            ("tcp", Network::Tcp),
-            ("unix", Network::Unix),
-            ("udp", Network::Udp),
+            ("tcp", Transport::Tcp),
+            ("unix", Transport::Unix),
+            ("udp", Transport::Udp),
         ];
         let network = field.choice(&choices)?;
-        if matches!(network, Network::Udp) {
+        if matches!(network, Transport::Udp) {
             field.unsupported("network udp is not supported yet: nothing listens here");
         }
         Some(network)
     });
     let accepted = match network {
-        Some(Network::Unix) => "the path of a socket",
+        Some(Transport::Unix) => "the path of a socket",
         _ => "a text \"host:port\"",
     };
     let field = o.require("address", accepted)?;
     let text = field.text_as(accepted)?;
-    if matches!(network?, Network::Unix) {
+    if matches!(network?, Transport::Unix) {
         return Some(Address::Unix(text.into()));
     }
     let parsed = tcp_address(text);
@@ -131,22 +179,32 @@ fn stream_filter(field: &Field<'_>) -> Option<StreamFilter> {
         let config = o.get("config");
         let type_field = o.require("type", "the type of a stream filter")?;
         let type_name = type_field.text()?;
-        if !is_known_stream_filter(&type_field, type_name) {
-            return None;
-        }
-        if let Some(config) = config.as_ref().filter(|_| type_name == "flowControlFilter") {
-            flow_control(config);
-        }
+        let config = match (KINDS.iter().find(|kind| kind.name == type_name), config) {
+            (Some(kind), Some(config)) => config.filter_config(kind)?,
+            (Some(kind), None) => build_without_config(kind, &type_field)?,
+            (None, _) if !is_known_stream_filter(&type_field, type_name) => return None,
+            (None, config) => config.map(|field| field.node.to_json()).unwrap_or_default(),
+        };
         Some(StreamFilter {
             type_name: type_name.to_owned(),
-            config: config.map(|field| field.node.to_json()).unwrap_or_default(),
+            config,
             place: o.field().place().clone(),
         })
     })?
 }
 
+fn build_without_config(kind: &Kind, field: &Field<'_>) -> Option<Json> {
+    match (kind.build)(&Json::Null, &filter::Context::default()) {
+        Ok(_) => Some(Json::Null),
+        Err(error) => {
+            field.refuse_built(error);
+            None
+        }
+    }
+}
+
 fn is_known_stream_filter(field: &Field<'_>, type_name: &str) -> bool {
-    if known::STREAM_FILTERS.contains(&type_name) {
+    if known::OWN_STREAM_FILTERS.contains(&type_name) {
         return true;
     }
     if known::LATER_STREAM_FILTERS.contains(&type_name) {
@@ -161,21 +219,23 @@ fn is_known_stream_filter(field: &Field<'_>, type_name: &str) -> bool {
         ));
         return false;
     }
-    let known = [known::STREAM_FILTERS, known::LATER_STREAM_FILTERS, known::GUARDS].concat();
+    let built = KINDS
+        .iter()
+        .map(|kind| kind.name)
+        .chain(known::OWN_STREAM_FILTERS.iter().copied());
+    let known = built.chain(known::LATER_STREAM_FILTERS.iter().chain(known::GUARDS).copied());
     field.error(format!("found {type_name:?}, expected {}", list_of(known)));
     false
 }
 
-fn flow_control(config: &Field<'_>) {
-    config.object(|o| {
-        o.ignore(known::FLOW_CONTROL_KEYS);
-        for rule in o.get("rules").map(|field| field.list()).unwrap_or_default() {
-            rule.object(|o| o.ignore(known::FLOW_RULE_KEYS));
-        }
-    });
+/// What a filter chain says.
+struct Chain {
+    tls: Vec<TlsContext>,
+    tcpcopy: Option<tcpcopy::Config>,
+    terminal: Terminal,
 }
 
-fn terminal(o: &Object<'_>, registry: &Registry, stream_filters: &[StreamFilter]) -> Option<Terminal> {
+fn chain(o: &Object<'_>, registry: &Registry) -> Option<Chain> {
     const ACCEPTED: &str = "a list with one filter chain";
     let field = o.require("filter_chains", ACCEPTED)?;
     let chains = field.list();
@@ -187,43 +247,54 @@ fn terminal(o: &Object<'_>, registry: &Registry, stream_filters: &[StreamFilter]
     };
     chain.object(|o| {
         o.ignore(&["match"]);
-        refuse_tls(o);
+        let tls = tls_contexts(o);
         let filters = o.require("filters", "a list of network filters")?;
-        let mut found = None;
+        let mut terminal = None;
+        let mut tcpcopy = None;
         for filter in filters.list() {
-            let next = filter.object(|o| network_filter(o, registry, stream_filters));
-            found = found.or(next.flatten());
+            match filter.object(|o| network_filter(o, registry)).flatten() {
+                Some(Network::Terminal(next)) => terminal = terminal.or(Some(next)),
+                Some(Network::Tcpcopy(config)) => tcpcopy = Some(config),
+                Some(Network::Nothing) | None => {}
+            }
         }
-        if found.is_none() && filters.node.is_blank() {
-            filters.error("the list is empty, expected a network filter: \"grpc\" or \"proxy\"");
+        if terminal.is_none() && filters.node.is_blank() {
+            filters
+                .error("the list is empty, expected a network filter: \"grpc\", \"proxy\" or \"tcp_proxy\"");
         }
-        found
+        Some(Chain {
+            tls: tls?,
+            tcpcopy,
+            terminal: terminal?,
+        })
     })?
 }
 
-/// Serving in plain text what the file wants encrypted would be worse than not serving.
-fn refuse_tls(o: &Object<'_>) {
-    const MESSAGE: &str = "TLS on listeners is not supported yet; the listener would answer in plain text";
-    let contexts = [
-        o.get("tls_context").map(|field| vec![field]).unwrap_or_default(),
-        o.get("tls_context_set")
-            .map(|field| field.list())
-            .unwrap_or_default(),
-    ];
-    for context in contexts.concat() {
-        context.object(|o| {
-            o.ignore(&["type", "server_name", "ca_cert", "cert_chain", "private_key"]);
-            o.ignore(&["verify_client", "require_client_cert", "insecure_skip"]);
-            o.ignore(&["cipher_suites", "ecdh_curves", "min_version", "max_version"]);
-            o.ignore(&["alpn", "fall_back", "extend_verify", "callbacks", "sds_source"]);
-            if o.get("status").and_then(|field| field.boolean()) == Some(true) {
-                o.field().error(MESSAGE);
-            }
-        });
-    }
+/// The TLS contexts that are on. `None`: one of them is wrong.
+fn tls_contexts(o: &Object<'_>) -> Option<Vec<TlsContext>> {
+    let one = o.get("tls_context").into_iter();
+    let set = o
+        .get("tls_context_set")
+        .map(|field| field.list())
+        .unwrap_or_default();
+    let contexts = one
+        .chain(set)
+        .map(|field| field.typed::<TlsContext>(tls::config::OTHER_KEYS));
+    let contexts = contexts
+        .collect::<Vec<_>>()
+        .into_iter()
+        .collect::<Option<Vec<_>>>()?;
+    Some(contexts.into_iter().filter(|context| context.status).collect())
 }
 
-fn network_filter(o: &Object<'_>, registry: &Registry, stream_filters: &[StreamFilter]) -> Option<Terminal> {
+/// What a network filter is.
+enum Network {
+    Terminal(Terminal),
+    Tcpcopy(tcpcopy::Config),
+    Nothing,
+}
+
+fn network_filter(o: &Object<'_>, registry: &Registry) -> Option<Network> {
     o.later(&["go_plugin_config"]);
     let config = o.get("config");
     let type_field = o.require("type", "the type of a network filter")?;
@@ -233,21 +304,41 @@ fn network_filter(o: &Object<'_>, registry: &Registry, stream_filters: &[StreamF
                 Some(config) => config.object(|o| grpc(o, registry))?,
                 None => Grpc::default(),
             };
-            Some(Terminal::Grpc(Box::new(grpc)))
+            Some(Network::Terminal(Terminal::Grpc(Box::new(grpc))))
         }
         "proxy" => {
-            if let Some(config) = config {
-                config.object(proxy_keys);
+            let config = match config {
+                Some(config) => proxy(&config)?,
+                None => ProxyConfig::default(),
+            };
+            Some(Network::Terminal(Terminal::Proxy(config)))
+        }
+        "tcp_proxy" => {
+            let field = config.or_else(|| o.require("config", "an object with the cluster"))?;
+            let config = field.typed::<tcp::Config>(tcp::OTHER_KEYS)?;
+            Some(Network::Terminal(Terminal::TcpProxy(config)))
+        }
+        "tcpcopy" => {
+            let config = match &config {
+                Some(config) => config.typed::<tcpcopy::Config>(tcpcopy::OTHER_KEYS)?,
+                None => tcpcopy::Config::default(),
+            };
+            if let Err(error) = config.check() {
+                type_field.refuse_built(error);
+                return None;
             }
-            Some(proxy(&type_field, stream_filters))
+            Some(Network::Tcpcopy(config))
         }
         filter if known::LATER_NETWORK_FILTERS.contains(&filter) => {
             type_field.unsupported(format!(
                 "network filter {filter} is not supported yet and has no effect"
             ));
-            // Beside `grpc` or `proxy` it only watches; they answer.
-            (filter != "tcpcopy" && filter != "fault_inject").then(|| Terminal::Later {
-                filter: filter.to_owned(),
+            // Beside another one it only watches; that one answers.
+            Some(match filter {
+                "fault_inject" => Network::Nothing,
+                filter => Network::Terminal(Terminal::Later {
+                    filter: filter.to_owned(),
+                }),
             })
         }
         filter => {
@@ -258,25 +349,19 @@ fn network_filter(o: &Object<'_>, registry: &Registry, stream_filters: &[StreamF
     }
 }
 
-fn proxy(field: &Field<'_>, stream_filters: &[StreamFilter]) -> Terminal {
-    if stream_filters
-        .iter()
-        .any(|filter| filter.type_name == "actuator_filter")
-    {
-        return Terminal::Actuator;
+fn proxy(field: &Field<'_>) -> Option<ProxyConfig> {
+    let config = field.typed::<ProxyConfig>(proxy::config::OTHER_KEYS)?;
+    let read = config
+        .downstream()
+        .map(drop)
+        .and_then(|()| config.upstream().map(drop));
+    match read {
+        Ok(()) => Some(config),
+        Err(error) => {
+            field.refuse_built(error);
+            None
+        }
     }
-    field.unsupported(
-        "network filter proxy without actuator_filter is not supported yet: nothing listens here",
-    );
-    Terminal::Later {
-        filter: "proxy".to_owned(),
-    }
-}
-
-fn proxy_keys(o: &Object<'_>) {
-    o.ignore(&["name", "downstream_protocol", "upstream_protocol"]);
-    o.ignore(&["router_config_name", "router_handler_name", "concurrency_num"]);
-    o.ignore(&["extend_config", "fallback_for_unknown_protocol"]);
 }
 
 fn grpc(o: &Object<'_>, registry: &Registry) -> Grpc {

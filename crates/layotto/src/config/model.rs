@@ -3,16 +3,29 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use layotto_core::{Secret, Settings, health::Required};
+use layotto_mesh::{
+    access_log::AccessLog,
+    cluster::config::ClusterManager,
+    proxy::{config::ProxyConfig, tcp},
+    router::config::RouterConfig,
+    tap::tcpcopy,
+    tls::config::TlsContext,
+};
 use serde_json::Value as Json;
 use tracing::level_filters::LevelFilter;
 
 use super::report::Place;
+
+/// The type of the stream filter that shows the health of the process.
+pub const ACTUATOR: &str = "actuator_filter";
 
 /// Everything one file says.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
     /// The server: listeners and logs.
     pub server: Server,
+    /// `cluster_manager`: where requests can go.
+    pub clusters: ClusterManager,
     /// Where metrics are shown; one entry for each sink of type `prometheus`.
     pub metrics: Vec<PrometheusSink>,
     /// Spans of calls; `None` when tracing is off or its driver is not built.
@@ -36,6 +49,8 @@ pub struct Server {
     pub graceful_timeout: Option<Duration>,
     /// `processor`: threads that serve calls; `None` lets the program choose.
     pub processor: Option<usize>,
+    /// `routers`: which requests go where; names are unique.
+    pub routers: Vec<RouterConfig>,
     /// What is served, and where.
     pub listeners: Vec<Listener>,
 }
@@ -49,12 +64,55 @@ pub struct Listener {
     pub address: Address,
     /// Whether it opens its address; without, only the process itself could reach it.
     pub bind_port: bool,
+    /// Which way calls go through it.
+    pub direction: Direction,
+    /// Whether plain connections are taken beside those with TLS.
+    pub inspector: bool,
+    /// How long a connection may be unused; `None`: the default of its kind.
+    pub idle_timeout: Option<Duration>,
+    /// What is written of every exchange.
+    pub access_logs: Vec<AccessLog>,
+    /// The certificates, where connections use TLS; those that are switched on.
+    pub tls: Vec<TlsContext>,
+    /// What is copied off its connections.
+    pub tcpcopy: Option<tcpcopy::Config>,
     /// What answers.
     pub terminal: Terminal,
     /// `stream_filters`, in order, with their settings as the file has them.
     pub stream_filters: Vec<StreamFilter>,
     /// Where the file says so.
     pub place: Place,
+}
+
+/// Which way the calls of a listener go, seen from the application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// To it.
+    Ingress,
+    /// From it.
+    Egress,
+    /// Nobody says.
+    #[default]
+    Unknown,
+}
+
+impl Listener {
+    /// Whether something answers on it.
+    pub fn serves(&self) -> bool {
+        !matches!(self.terminal, Terminal::Later { .. })
+    }
+
+    /// Whether it opens its address.
+    pub fn opens(&self) -> bool {
+        self.bind_port && self.serves()
+    }
+
+    /// Whether it shows the health of the process: it is the last that ends.
+    pub fn shows_health(&self) -> bool {
+        self.stream_filters
+            .iter()
+            .any(|filter| filter.type_name == ACTUATOR)
+    }
 }
 
 /// An address to listen on.
@@ -82,6 +140,19 @@ impl Address {
     }
 }
 
+impl Address {
+    /// The same for the data plane.
+    pub fn to_mesh(&self) -> layotto_mesh::Address {
+        match self {
+            Self::Tcp { host, port } => layotto_mesh::Address::Tcp {
+                host: host.clone(),
+                port: *port,
+            },
+            Self::Unix(path) => layotto_mesh::Address::Unix(path.clone()),
+        }
+    }
+}
+
 /// As the file has it.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -98,8 +169,10 @@ impl fmt::Display for Address {
 pub enum Terminal {
     /// The runtime API.
     Grpc(Box<Grpc>),
-    /// The actuator over HTTP/1.
-    Actuator,
+    /// What the routes say.
+    Proxy(ProxyConfig),
+    /// One cluster, byte for byte.
+    TcpProxy(tcp::Config),
     /// Something that upstream has and this build does not have yet; nothing listens.
     Later {
         /// The type of the network filter.
@@ -309,6 +382,8 @@ pub struct Tracing {
 pub enum TracingDriver {
     /// Upstream's `SOFATracer`.
     SofaTracer,
+    /// Zipkin.
+    Zipkin,
 }
 
 /// `admin`.

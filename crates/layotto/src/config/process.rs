@@ -1,8 +1,13 @@
 //! The root of the file: the server, metrics, tracing, administration.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 use layotto_core::{Registry, Secret};
+use layotto_mesh::{
+    cluster::{self, Clusters, config::ClusterManager},
+    filter::KINDS,
+    router::{self, Table, config::RouterConfig},
+};
 use tracing::level_filters::LevelFilter;
 
 use super::{
@@ -17,7 +22,6 @@ use crate::logging;
 pub(super) fn read(root: &Field<'_>, registry: &Registry) -> Config {
     root.object(|o| {
         o.later(&["dynamic_resources", "static_resources", "node"]);
-        routes_and_clusters(o);
         o.later(&["uds_dir", "inherit_old_mosnconfig", "plugin", "third_part_codec"]);
         o.later(&["extends", "wasm_global_plugins"]);
         o.ignore(&["disable_upgrade", "close_graceful"]);
@@ -30,6 +34,10 @@ pub(super) fn read(root: &Field<'_>, registry: &Registry) -> Config {
                 .unwrap_or_default(),
             tracing: o.get("tracing").and_then(|field| tracing(&field)),
             pid: path(o, "pid"),
+            clusters: o
+                .get("cluster_manager")
+                .and_then(|field| clusters(&field))
+                .unwrap_or_default(),
             server: only_server(o, registry).unwrap_or_default(),
         }
     })
@@ -41,14 +49,15 @@ fn path(o: &Object<'_>, key: &'static str) -> Option<PathBuf> {
     (!text.is_empty()).then(|| PathBuf::from(text))
 }
 
-fn routes_and_clusters(o: &Object<'_>) {
-    let Some(field) = o.get("cluster_manager") else {
-        return;
-    };
-    field.object(|o| {
-        o.later(&["clusters", "clusters_configs", "tls_context"]);
-        o.ignore(&["cluster_pool_enable"]);
-    });
+fn clusters(field: &Field<'_>) -> Option<ClusterManager> {
+    let manager = field.typed::<ClusterManager>(cluster::config::OTHER_KEYS)?;
+    match Clusters::build(&manager, None) {
+        Ok(_) => Some(manager),
+        Err(error) => {
+            field.refuse_built(error);
+            None
+        }
+    }
 }
 
 fn pprof(o: &Object<'_>) {
@@ -84,13 +93,13 @@ fn only_server(o: &Object<'_>, registry: &Registry) -> Option<Server> {
 fn server(o: &Object<'_>, registry: &Registry) -> Server {
     o.later(&["global_log_roller"]);
     o.ignore(&["use_netpoll_mode"]);
-    routers(o);
     Server {
         name: text(o, "mosn_server_name"),
         log_path: text(o, "default_log_path"),
         log_level: o.get("default_log_level").and_then(|field| log_level(&field)),
         graceful_timeout: duration(o, "graceful_timeout"),
         processor: o.get("processor").and_then(|field| processor(&field)),
+        routers: routers(o),
         listeners: o
             .get("listeners")
             .map(|field| Listeners::read(&field, registry))
@@ -98,18 +107,30 @@ fn server(o: &Object<'_>, registry: &Registry) -> Server {
     }
 }
 
-/// A router without virtual hosts is what listeners without routes name; others are for the
-/// proxy, which does not route yet.
-fn routers(o: &Object<'_>) {
-    let Some(field) = o.get("routers") else { return };
-    for router in field.list() {
-        router.object(|o| {
-            o.ignore(&["router_config_name"]);
-            o.later(&["virtual_hosts", "router_configs"]);
-            o.later(&["request_headers_to_add", "request_headers_to_remove"]);
-            o.later(&["response_headers_to_add", "response_headers_to_remove"]);
-        });
+fn routers(o: &Object<'_>) -> Vec<RouterConfig> {
+    let Some(field) = o.get("routers") else {
+        return Vec::new();
+    };
+    let mut names = HashSet::new();
+    let mut routers = Vec::new();
+    for field in field.list() {
+        let Some(router) = field.typed::<RouterConfig>(router::config::OTHER_KEYS) else {
+            continue;
+        };
+        if let Err(error) = Table::new(&router, KINDS) {
+            field.refuse_built(error);
+            continue;
+        }
+        if !names.insert(router.router_config_name.clone()) {
+            field.error(format!(
+                "another router is called {:?} too",
+                router.router_config_name
+            ));
+            continue;
+        }
+        routers.push(router);
     }
+    routers
 }
 
 /// A text that says something.
@@ -152,7 +173,7 @@ fn admin(field: &Field<'_>) -> Option<Admin> {
 }
 
 fn admin_address(field: &Field<'_>) -> Option<Address> {
-    let address = field.object(|o| {
+    field.object(|o| {
         o.require("socket_address", "an object with address and port_value")?
             .object(|o| {
                 let host = text(o, "address").unwrap_or_else(|| "127.0.0.1".to_owned());
@@ -160,9 +181,7 @@ fn admin_address(field: &Field<'_>) -> Option<Address> {
                 let port = o.require("port_value", "a port, 0 to 65535")?.port()?;
                 Some(Address::Tcp { host, port })
             })?
-    })?;
-    field.unsupported("the administration API is not supported yet: nothing listens here");
-    address
+    })?
 }
 
 fn metrics(field: &Field<'_>) -> Option<Vec<PrometheusSink>> {
@@ -216,6 +235,7 @@ fn tracing(field: &Field<'_>) -> Option<Tracing> {
 fn tracing_driver(field: &Field<'_>, enabled: bool) -> Option<TracingDriver> {
     match field.text()? {
         "SOFATracer" => Some(TracingDriver::SofaTracer),
+        "Zipkin" => Some(TracingDriver::Zipkin),
         driver if known::LATER_TRACING_DRIVERS.contains(&driver) => {
             if enabled {
                 field.unsupported(format!(
@@ -225,7 +245,11 @@ fn tracing_driver(field: &Field<'_>, enabled: bool) -> Option<TracingDriver> {
             None
         }
         driver => {
-            let known = list_of(["SOFATracer"].iter().chain(known::LATER_TRACING_DRIVERS));
+            let known = list_of(
+                ["SOFATracer", "Zipkin"]
+                    .iter()
+                    .chain(known::LATER_TRACING_DRIVERS),
+            );
             field.error(format!("found {driver:?}, expected {known}"));
             None
         }

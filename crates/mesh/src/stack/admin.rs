@@ -24,6 +24,9 @@ use crate::{
 /// Carries the token, where `authorization` is not at hand.
 const TOKEN_HEADER: &str = "layotto-admin-token";
 
+/// What a client is told that the rule refuses.
+pub const ADMIN_ONLY: &str = "only clients on this machine or with the admin token may do this";
+
 /// The rule that an administration surface asks.
 #[derive(Clone)]
 pub struct Access {
@@ -166,10 +169,8 @@ where
         match this.inner.as_pin_mut() {
             Some(inner) => inner.poll(cx).map_ok(|reply| reply.map(reply::Body::inner)),
             None => {
-                let text = "only clients on this machine or with the admin token may do this";
-                Poll::Ready(Ok(
-                    refuse(*this.kind, Code::PermissionDenied, text).map(reply::Body::own)
-                ))
+                let refused = refuse(*this.kind, Code::PermissionDenied, ADMIN_ONLY);
+                Poll::Ready(Ok(refused.map(reply::Body::own)))
             }
         }
     }

@@ -2,12 +2,15 @@
 //! single fields do it, driven by the struct's schema.
 
 use layotto_core::Settings;
-use layotto_mesh::config::{ConfigError, Fate, OtherKey};
+use layotto_mesh::{
+    config::{ConfigError, Fate, OtherKey},
+    filter::{self, Kind},
+};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
-use super::{Field, child_path, unknown_key};
+use super::{Field, child_path, item_path, unknown_key};
 use crate::config::report::Place;
 
 impl Field<'_> {
@@ -36,20 +39,33 @@ impl Field<'_> {
         }
     }
 
+    /// The configuration of a stream filter, checked by building one. `None`: it is wrong.
+    pub(in crate::config) fn filter_config(&self, kind: &Kind) -> Option<Json> {
+        let schema = (kind.schema)().to_value();
+        let shape = Shape::root(&schema);
+        let config = shape.fold_case(self.node.to_json());
+        for path in shape.unknown(&config) {
+            self.report_key(&path, kind.other_keys, &shape);
+        }
+        match (kind.build)(&config, &filter::Context::default()) {
+            Ok(_) => Some(config),
+            Err(error) => {
+                self.refuse_built(error);
+                None
+            }
+        }
+    }
+
     /// Reports why something could not be built from this value.
     pub(in crate::config) fn refuse_built(&self, error: ConfigError) {
         self.findings().error(self.place_at(&error.path), error.message);
     }
 
     fn report_key(&self, path: &str, others: &[OtherKey], shape: &Shape<'_>) {
-        let pattern = pattern(path);
         let place = self.place_at(path);
-        let Some(other) = others
-            .iter()
-            .find(|other| other.path.eq_ignore_ascii_case(&pattern))
-        else {
+        let Some(other) = others.iter().find(|other| other.is(path)) else {
             let key = path.rsplit('.').next().unwrap_or(path);
-            let siblings = shape.keys_beside(&pattern);
+            let siblings = shape.keys_beside(path);
             let message = unknown_key(key, siblings.iter().map(String::as_str));
             return self.findings().unknown(place, message);
         };
@@ -74,22 +90,6 @@ impl Field<'_> {
     fn is_blank_at(&self, path: &str) -> bool {
         self.node.at(path).is_none_or(|node| node.is_blank())
     }
-}
-
-/// `hosts[3].address` as `hosts[].address`.
-fn pattern(path: &str) -> String {
-    let mut pattern = String::with_capacity(path.len());
-    let mut inside = false;
-    for character in path.chars() {
-        match character {
-            '[' => inside = true,
-            ']' => inside = false,
-            _ if inside => continue,
-            _ => {}
-        }
-        pattern.push(character);
-    }
-    pattern
 }
 
 /// A part of a JSON schema, with the whole for its references.
@@ -165,19 +165,51 @@ impl<'s> Shape<'s> {
         object.into_iter().map(fold).collect()
     }
 
-    /// The keys known where the last step of `pattern` stands.
-    fn keys_beside(self, pattern: &str) -> Vec<String> {
-        let mut steps: Vec<&str> = pattern.split('.').collect();
+    /// Paths of keys that no property takes.
+    fn unknown(self, value: &Json) -> Vec<String> {
+        let mut unknown = Vec::new();
+        self.find_unknown(value, "", &mut unknown);
+        unknown
+    }
+
+    fn find_unknown(self, value: &Json, path: &str, unknown: &mut Vec<String>) {
+        match value {
+            Json::Object(object) => {
+                let properties = self.properties();
+                let rest = self.under("additionalProperties");
+                // A schema without properties takes any object.
+                let open = properties.is_empty() && rest.is_none();
+                for (key, value) in object {
+                    let path = child_path(path, key);
+                    match properties.iter().find(|(name, _)| name == key) {
+                        Some((_, shape)) => shape.find_unknown(value, &path, unknown),
+                        None => match rest {
+                            Some(shape) => shape.find_unknown(value, &path, unknown),
+                            None if open => {}
+                            None => unknown.push(path),
+                        },
+                    }
+                }
+            }
+            Json::Array(items) => {
+                let Some(inner) = self.under("items") else { return };
+                for (index, item) in items.iter().enumerate() {
+                    inner.find_unknown(item, &item_path(path, index), unknown);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The keys known where the last step of `path` stands.
+    fn keys_beside(self, path: &str) -> Vec<String> {
+        let mut steps: Vec<&str> = path.split(['.', '[']).collect();
         steps.pop();
         let mut here = Some(self);
         for step in steps {
-            let name = step.trim_end_matches("[]");
-            here = here.and_then(|shape| {
-                let found = shape.properties().into_iter().find(|(key, _)| *key == name)?.1;
-                match step.ends_with("[]") {
-                    true => found.under("items"),
-                    false => Some(found),
-                }
+            here = here.and_then(|shape| match step.ends_with(']') {
+                true => shape.under("items"),
+                false => Some(shape.properties().into_iter().find(|(key, _)| *key == step)?.1),
             });
         }
         let properties = here.map(Self::properties).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! The configuration of `flowControlFilter`, with Sentinel's names for a rule's keys.
 
+use layotto_core::Settings;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -245,35 +246,18 @@ impl RuleConfig {
 
 /// Reads a configuration that no reader has looked at: unknown keys are errors.
 pub fn strictly(config: &Value) -> Result<Config, ConfigError> {
-    let read: Config = super::super::read(config)?;
-    let mut unknown = None;
-    let note = |path: serde_ignored::Path<'_>| {
-        let path = written(&path.to_string());
-        if !is_ignored(&path) {
-            unknown.get_or_insert(path);
-        }
+    let Value::Object(object) = config else {
+        return Err(ConfigError::new("", format!("found {config}, expected an object")));
     };
-    let again: Result<Config, _> = serde_ignored::deserialize(config, note);
-    match (again, unknown) {
-        (Ok(_), None) => Ok(read),
-        (_, Some(path)) => Err(ConfigError::new(path, "nothing reads this key")),
-        (Err(error), None) => Err(ConfigError::new("", error.to_string())),
+    let parsed = Settings::new(object.clone())
+        .parse()
+        .map_err(|error| ConfigError::new(error.path, error.message))?;
+    let ignored = |path: &&String| {
+        let mut keys = OTHER_KEYS.iter().filter(|key| key.fate == Fate::Ignored);
+        keys.any(|key| key.is(path))
+    };
+    match parsed.unknown.iter().find(|path| !ignored(path)) {
+        Some(path) => Err(ConfigError::new(path, "nothing reads this key")),
+        None => Ok(parsed.config),
     }
-}
-
-/// The path `rules.0.id` in the form `rules[0].id`.
-fn written(path: &str) -> String {
-    path.split('.')
-        .fold(String::new(), |path, step| match step.parse::<usize>() {
-            Ok(at) => format!("{path}[{at}]"),
-            Err(_) if path.is_empty() => step.to_owned(),
-            Err(_) => format!("{path}.{step}"),
-        })
-}
-
-/// Whether `path`, such as `rules[0].grade`, is a key that means nothing here.
-fn is_ignored(path: &str) -> bool {
-    let pattern: String = path.chars().filter(|c| !c.is_ascii_digit()).collect();
-    let mut ignored = OTHER_KEYS.iter().filter(|key| key.fate == Fate::Ignored);
-    ignored.any(|key| key.path == pattern)
 }

@@ -1,0 +1,339 @@
+//! The administration API, with upstream's paths: what runs, what was configured, log levels, and
+//! flow control at run time.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use layotto_api::metrics::Metrics;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    logging::Levels,
+    plane::Directory,
+    reload::Shown,
+};
+
+/// The largest body read: a set of flow rules.
+const MAX_BODY_BYTES: usize = 1 << 20;
+/// The type name of the filter that `flowcontrol` shows and changes.
+const FLOW_CONTROL: &str = "flowControlFilter";
+/// Upstream's number for a process that runs.
+const RUNNING: u8 = 6;
+
+const HELP: &str = "\
+GET  /api/v1/version
+GET  /api/v1/config_dump[?mosnconfig|allrouters|allclusters|alllisteners|router=NAME|cluster=NAME|listener=NAME]
+GET  /api/v1/stats[?key=TEXT]
+GET  /api/v1/stats_glob?key=PATTERN
+GET  /api/v1/states
+GET  /api/v1/features[?key=NAME]
+GET  /api/v1/env?key=NAME
+GET  /api/v1/plugin
+GET  /api/v1/get_loglevel
+POST /api/v1/update_loglevel   {\"component\": NAME, \"log_level\": LEVEL}
+GET  /api/v1/flowcontrol
+PUT  /api/v1/flowcontrol/LISTENER   the filter's config
+";
+
+/// Variables of the environment that may be shown.
+const SHOWN_VARIABLES: &[&str] = &["RUNTIME_CONFIG", "LAYOTTO_DATA_DIR", "LOG_LEVEL", "LOGGING_LEVEL"];
+
+/// Upstream's feature gates, all off.
+const FEATURES: &[&str] = &["XdsMtlsEnable", "PayLoadLimitEnable", "MultiTenantMode", "auto_config"];
+
+/// The administration API of one process.
+#[derive(Clone)]
+pub struct Admin(Arc<State>);
+
+/// What it works on.
+pub struct State {
+    /// The log's levels.
+    pub levels: Levels,
+    /// Everything counted.
+    pub metrics: Arc<Metrics>,
+    /// The listeners.
+    pub directory: Directory,
+    /// The configuration that runs.
+    pub shown: Shown,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+impl Admin {
+    /// The administration API over `state`.
+    pub fn new(state: State) -> Self {
+        Self(Arc::new(state))
+    }
+
+    /// Answers one request.
+    pub async fn answer<B>(self, request: Request<B>) -> Answer
+    where
+        B: http_body::Body + Send,
+        B::Data: Send,
+        B::Error: Into<layotto_mesh::BoxError>,
+    {
+        let path = request.uri().path().trim_end_matches('/').to_owned();
+        let Some(endpoint) = path.strip_prefix("/api/v1/") else {
+            return match path.as_str() {
+                "" => text(StatusCode::OK, HELP),
+                _ => text(StatusCode::NOT_FOUND, HELP),
+            };
+        };
+        let query = Query::of(request.uri().query().unwrap_or_default());
+        match (request.method().clone(), endpoint) {
+            (Method::GET, "version") => text(StatusCode::OK, env!("CARGO_PKG_VERSION")),
+            (Method::GET, "config_dump") => self.config_dump(&query),
+            (Method::GET, "stats") => self.stats(|line| query.get("key").is_none_or(|key| line.contains(key))),
+            (Method::GET, "stats_glob") => {
+                self.stats(|line| query.get("key").is_none_or(|pattern| glob(pattern, line)))
+            }
+            (Method::GET, "states") => text(
+                StatusCode::OK,
+                &format!("pid={}&state={RUNNING}\n", std::process::id()),
+            ),
+            (Method::GET, "features") => features(&query),
+            (Method::GET, "env") => variable(&query),
+            (Method::GET, "plugin") => text(StatusCode::OK, "this build has no plug-ins\n"),
+            (Method::GET, "get_loglevel") => reply(StatusCode::OK, &self.0.levels.show()),
+            (Method::POST, "update_loglevel") => self.update_log_level(request).await,
+            (Method::GET, "flowcontrol") => reply(StatusCode::OK, &self.flow_control()),
+            (Method::PUT, endpoint) if endpoint.starts_with("flowcontrol/") => {
+                let listener = endpoint.trim_start_matches("flowcontrol/").to_owned();
+                self.tune_flow_control(&listener, request).await
+            }
+            (_, "version" | "config_dump" | "stats" | "states" | "features" | "env" | "flowcontrol"
+                | "update_loglevel" | "get_loglevel" | "stats_glob" | "plugin") => {
+                text(StatusCode::METHOD_NOT_ALLOWED, HELP)
+            }
+            _ => text(StatusCode::NOT_FOUND, HELP),
+        }
+    }
+
+    fn config_dump(&self, query: &Query<'_>) -> Answer {
+        let shown = self.0.shown.current();
+        let server = &shown["servers"][0];
+        let clusters = &shown["cluster_manager"]["clusters"];
+        let named = |list: &Value, key: &str, name: &str| {
+            let found = list.as_array().and_then(|all| all.iter().find(|one| one[key] == name));
+            match found {
+                Some(found) => reply(StatusCode::OK, found),
+                None => error(StatusCode::NOT_FOUND, &format!("there is no {name:?}")),
+            }
+        };
+        match query.first() {
+            None | Some(("mosnconfig", _)) => reply(StatusCode::OK, &shown),
+            Some(("allrouters", _)) => reply(StatusCode::OK, &server["routers"]),
+            Some(("allclusters", _)) => reply(StatusCode::OK, clusters),
+            Some(("alllisteners", _)) => reply(StatusCode::OK, &server["listeners"]),
+            Some(("router", name)) => named(&server["routers"], "router_config_name", name),
+            Some(("cluster", name)) => named(clusters, "name", name),
+            Some(("listener", name)) => named(&server["listeners"], "name", name),
+            Some((other, _)) => error(
+                StatusCode::BAD_REQUEST,
+                &format!(
+                    "unknown parameter {other:?}, expected mosnconfig, allrouters, allclusters, \
+                     alllisteners, router, cluster or listener"
+                ),
+            ),
+        }
+    }
+
+    fn stats(&self, keep: impl Fn(&str) -> bool) -> Answer {
+        let Ok(page) = self.0.metrics.encode() else {
+            return error(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written");
+        };
+        let lines = page.lines().filter(|line| !line.starts_with('#') && keep(line));
+        let mut kept = String::new();
+        for line in lines {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+        text(StatusCode::OK, &kept)
+    }
+
+    async fn update_log_level<B>(&self, request: Request<B>) -> Answer
+    where
+        B: http_body::Body + Send,
+        B::Data: Send,
+        B::Error: Into<layotto_mesh::BoxError>,
+    {
+        #[derive(Deserialize)]
+        struct Change {
+            #[serde(default = "everything", alias = "log_path")]
+            component: String,
+            log_level: String,
+        }
+        fn everything() -> String {
+            "default".to_owned()
+        }
+        let change = match json_body::<Change, B>(request).await {
+            Ok(change) => change,
+            Err(refused) => return refused,
+        };
+        match self.0.levels.set(&change.component, &change.log_level) {
+            Ok(()) => reply(StatusCode::OK, &json!({})),
+            Err(why) => error(StatusCode::BAD_REQUEST, &why.to_string()),
+        }
+    }
+
+    /// The flow control of every listener that has one.
+    fn flow_control(&self) -> Value {
+        let mut shown = Map::new();
+        for (name, entry) in self.0.directory.all().iter() {
+            let front = entry.slot.front();
+            let tunable = front.filters().filter_map(|filter| filter.tunable());
+            if let Some(tunable) = tunable.into_iter().find(|tunable| tunable.type_name() == FLOW_CONTROL) {
+                shown.insert(name.clone(), tunable.show());
+            }
+        }
+        Value::Object(shown)
+    }
+
+    async fn tune_flow_control<B>(&self, listener: &str, request: Request<B>) -> Answer
+    where
+        B: http_body::Body + Send,
+        B::Data: Send,
+        B::Error: Into<layotto_mesh::BoxError>,
+    {
+        let config = match json_body::<Value, B>(request).await {
+            Ok(config) => config,
+            Err(refused) => return refused,
+        };
+        let Some(slot) = self.0.directory.slot(listener) else {
+            return error(StatusCode::NOT_FOUND, &format!("there is no listener {listener:?}"));
+        };
+        let front = slot.front();
+        let mut tunable = front.filters().filter_map(|filter| filter.tunable());
+        let Some(filter) = tunable.find(|tunable| tunable.type_name() == FLOW_CONTROL) else {
+            let why = format!("listener {listener:?} has no {FLOW_CONTROL}");
+            return error(StatusCode::NOT_FOUND, &why);
+        };
+        match filter.tune(config) {
+            Ok(()) => {
+                tracing::info!(listener, "flow control changed");
+                reply(StatusCode::OK, &filter.show())
+            }
+            Err(why) => error(StatusCode::BAD_REQUEST, &why),
+        }
+    }
+}
+
+/// A query string, decoded no further than upstream does: names and values are plain.
+struct Query<'q>(Vec<(&'q str, &'q str)>);
+
+impl<'q> Query<'q> {
+    fn of(text: &'q str) -> Self {
+        let pairs = text.split('&').filter(|pair| !pair.is_empty());
+        Self(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect())
+    }
+
+    fn get(&self, name: &str) -> Option<&'q str> {
+        self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
+    }
+
+    fn first(&self) -> Option<(&'q str, &'q str)> {
+        self.0.first().copied()
+    }
+}
+
+fn features(query: &Query<'_>) -> Answer {
+    match query.get("key") {
+        Some(key) if FEATURES.contains(&key) => text(StatusCode::OK, "false"),
+        Some(key) => error(StatusCode::BAD_REQUEST, &format!("unknown feature {key:?}, expected one of: {}", FEATURES.join(", "))),
+        None => {
+            let features = FEATURES.iter().map(|name| ((*name).to_owned(), false.into()));
+            reply(StatusCode::OK, &Value::Object(features.collect()))
+        }
+    }
+}
+
+/// A variable of the environment: only those that hold no secret.
+fn variable(query: &Query<'_>) -> Answer {
+    match query.get("key").filter(|key| SHOWN_VARIABLES.contains(key)) {
+        Some(key) => match std::env::var(key) {
+            Ok(value) => text(StatusCode::OK, &format!("{key}={value}\n")),
+            Err(_) => error(StatusCode::NOT_FOUND, &format!("{key} is not set")),
+        },
+        None => error(
+            StatusCode::BAD_REQUEST,
+            &format!("expected key= one of: {}", SHOWN_VARIABLES.join(", ")),
+        ),
+    }
+}
+
+/// Whether `pattern`, in which `*` stands for any text, describes the name of a metric.
+fn glob(pattern: &str, line: &str) -> bool {
+    let name = line.split(' ').next().unwrap_or_default();
+    let mut rest = name;
+    let mut parts = pattern.split('*').peekable();
+    let Some(first) = parts.next() else { return false };
+    let Some(tail) = rest.strip_prefix(first) else {
+        return false;
+    };
+    rest = tail;
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return rest.ends_with(part);
+        }
+        match rest.split_once(part) {
+            Some((_, tail)) => rest = tail,
+            None => return false,
+        }
+    }
+    rest.is_empty()
+}
+
+async fn json_body<T, B>(request: Request<B>) -> Result<T, Answer>
+where
+    T: for<'de> Deserialize<'de>,
+    B: http_body::Body + Send,
+    B::Data: Send,
+    B::Error: Into<layotto_mesh::BoxError>,
+{
+    let Ok(body) = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await else {
+        return Err(error(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB"));
+    };
+    serde_json::from_slice(&body.to_bytes()).map_err(|why| error(StatusCode::BAD_REQUEST, &why.to_string()))
+}
+
+fn error(status: StatusCode, why: &str) -> Answer {
+    reply(status, &json!({ "error": why }))
+}
+
+fn reply(status: StatusCode, body: &Value) -> Answer {
+    respond(status, "application/json", body.to_string())
+}
+
+fn text(status: StatusCode, body: &str) -> Answer {
+    respond(status, "text/plain; charset=utf-8", body.to_owned())
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: String) -> Answer {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    let kind = header::HeaderValue::from_static(kind);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_glob_describes_whole_names() {
+        for (pattern, name, fits) in [
+            ("downstream_*", "downstream_request_total{a=\"b\"} 1", true),
+            ("*request*", "downstream_request_total 1", true),
+            ("*_total", "downstream_request_total 1", true),
+            ("downstream", "downstream_request_total 1", false),
+            ("up*", "downstream_request_total 1", false),
+            ("down*active", "downstream_request_total 1", false),
+        ] {
+            assert_eq!(glob(pattern, name), fits, "{pattern}");
+        }
+    }
+}
