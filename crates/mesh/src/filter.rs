@@ -14,6 +14,8 @@ use crate::{
     config::{ConfigError, OtherKey},
 };
 
+pub mod fault_tolerance;
+
 /// A request inside the data plane. Its extensions hold the [`Exchange`](crate::exchange::Exchange).
 pub type Request = http::Request<Body>;
 
@@ -125,4 +127,4 @@ pub struct Kind {
 }
 
 /// The filters of this crate.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[fault_tolerance::KIND];
