@@ -311,9 +311,11 @@ async fn names_are_looked_up_again_and_a_failure_keeps_the_last_answer() {
     let kept = cluster.hosts()[1].clone();
     assert_eq!((kept.weight, kept.hostname.as_deref()), (3, Some("svc")));
 
-    *answers.lock().unwrap() = None;
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    assert_eq!(names(cluster), ["10.0.0.1:80", "10.0.0.2:80"]);
+    for useless in [None, Some(vec![]), Some(vec!["fd00::1"])] {
+        *answers.lock().unwrap() = useless;
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert_eq!(names(cluster), ["10.0.0.1:80", "10.0.0.2:80"]);
+    }
 
     *answers.lock().unwrap() = Some(vec!["10.0.0.3", "10.0.0.2"]);
     tokio::time::sleep(Duration::from_secs(6)).await;

@@ -87,6 +87,18 @@ mod tests {
     }
 
     #[test]
+    fn open_requests_level_out_by_weight() {
+        fastrand::seed(7);
+        let cluster = cluster("LB_LEAST_REQUEST", &[3, 1, 1, 1]);
+        let _open: Vec<_> = (0..600)
+            .map(|_| cluster.choose(&Pick::default()).unwrap().begin())
+            .collect();
+        let active = cluster.hosts()[0].active.load(Relaxed);
+        // Half of them, within a tenth.
+        assert!((270..=330).contains(&active), "{active}");
+    }
+
+    #[test]
     fn a_host_with_more_to_do_is_passed_over() {
         let cluster = cluster("LB_LEAST_REQUEST", &[1, 1]);
         let busy = cluster.hosts()[0].clone();
