@@ -26,6 +26,8 @@ use crate::{
     exchange::Exchange,
 };
 
+pub mod fault_tolerance;
+
 /// A request inside the data plane. Its extensions hold the [`Exchange`](crate::exchange::Exchange).
 pub type Request = http::Request<Body>;
 
@@ -140,6 +142,7 @@ pub struct Kind {
 pub const KINDS: &[Kind] = &[
     flow_control::KIND,
     fault::KIND,
+    fault_tolerance::KIND,
     payload_limit::KIND,
     ip_access::KIND,
     grpc_metric::KIND,

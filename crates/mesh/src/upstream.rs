@@ -9,3 +9,7 @@ pub enum Protocol {
     /// HTTP/2, by prior knowledge or ALPN.
     Http2,
 }
+
+/// The connections to one host of one cluster.
+#[derive(Debug, Default)]
+pub struct Pool(());
