@@ -7,14 +7,11 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use layotto_api::metrics::Metrics;
+use layotto_mesh::front::Slot;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::{
-    logging::Levels,
-    plane::Directory,
-    reload::Shown,
-};
+use crate::{logging::Levels, plane::Directory, reload::Shown};
 
 /// The largest body read: a set of flow rules.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -42,7 +39,12 @@ PUT  /api/v1/flowcontrol/LISTENER   the filter's config
 const SHOWN_VARIABLES: &[&str] = &["RUNTIME_CONFIG", "LAYOTTO_DATA_DIR", "LOG_LEVEL", "LOGGING_LEVEL"];
 
 /// Upstream's feature gates, all off.
-const FEATURES: &[&str] = &["XdsMtlsEnable", "PayLoadLimitEnable", "MultiTenantMode", "auto_config"];
+const FEATURES: &[&str] = &[
+    "XdsMtlsEnable",
+    "PayLoadLimitEnable",
+    "MultiTenantMode",
+    "auto_config",
+];
 
 /// The administration API of one process.
 #[derive(Clone)]
@@ -86,7 +88,9 @@ impl Admin {
         match (request.method().clone(), endpoint) {
             (Method::GET, "version") => text(StatusCode::OK, env!("CARGO_PKG_VERSION")),
             (Method::GET, "config_dump") => self.config_dump(&query),
-            (Method::GET, "stats") => self.stats(|line| query.get("key").is_none_or(|key| line.contains(key))),
+            (Method::GET, "stats") => {
+                self.stats(|line| query.get("key").is_none_or(|key| line.contains(key)))
+            }
             (Method::GET, "stats_glob") => {
                 self.stats(|line| query.get("key").is_none_or(|pattern| glob(pattern, line)))
             }
@@ -104,10 +108,11 @@ impl Admin {
                 let listener = endpoint.trim_start_matches("flowcontrol/").to_owned();
                 self.tune_flow_control(&listener, request).await
             }
-            (_, "version" | "config_dump" | "stats" | "states" | "features" | "env" | "flowcontrol"
-                | "update_loglevel" | "get_loglevel" | "stats_glob" | "plugin") => {
-                text(StatusCode::METHOD_NOT_ALLOWED, HELP)
-            }
+            (
+                _,
+                "version" | "config_dump" | "stats" | "states" | "features" | "env" | "flowcontrol"
+                | "update_loglevel" | "get_loglevel" | "stats_glob" | "plugin",
+            ) => text(StatusCode::METHOD_NOT_ALLOWED, HELP),
             _ => text(StatusCode::NOT_FOUND, HELP),
         }
     }
@@ -117,7 +122,9 @@ impl Admin {
         let server = &shown["servers"][0];
         let clusters = &shown["cluster_manager"]["clusters"];
         let named = |list: &Value, key: &str, name: &str| {
-            let found = list.as_array().and_then(|all| all.iter().find(|one| one[key] == name));
+            let found = list
+                .as_array()
+                .and_then(|all| all.iter().find(|one| one[key] == name));
             match found {
                 Some(found) => reply(StatusCode::OK, found),
                 None => error(StatusCode::NOT_FOUND, &format!("there is no {name:?}")),
@@ -183,9 +190,12 @@ impl Admin {
     fn flow_control(&self) -> Value {
         let mut shown = Map::new();
         for (name, entry) in self.0.directory.all().iter() {
-            let front = entry.slot.front();
+            let Some(front) = entry.slot.as_ref().map(Slot::front) else {
+                continue;
+            };
             let tunable = front.filters().filter_map(|filter| filter.tunable());
-            if let Some(tunable) = tunable.into_iter().find(|tunable| tunable.type_name() == FLOW_CONTROL) {
+            let mut tunable = tunable;
+            if let Some(tunable) = tunable.find(|tunable| tunable.type_name() == FLOW_CONTROL) {
                 shown.insert(name.clone(), tunable.show());
             }
         }
@@ -203,7 +213,10 @@ impl Admin {
             Err(refused) => return refused,
         };
         let Some(slot) = self.0.directory.slot(listener) else {
-            return error(StatusCode::NOT_FOUND, &format!("there is no listener {listener:?}"));
+            return error(
+                StatusCode::NOT_FOUND,
+                &format!("there is no listener {listener:?}"),
+            );
         };
         let front = slot.front();
         let mut tunable = front.filters().filter_map(|filter| filter.tunable());
@@ -227,11 +240,18 @@ struct Query<'q>(Vec<(&'q str, &'q str)>);
 impl<'q> Query<'q> {
     fn of(text: &'q str) -> Self {
         let pairs = text.split('&').filter(|pair| !pair.is_empty());
-        Self(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect())
+        Self(
+            pairs
+                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+                .collect(),
+        )
     }
 
     fn get(&self, name: &str) -> Option<&'q str> {
-        self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
+        self.0
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| *value)
     }
 
     fn first(&self) -> Option<(&'q str, &'q str)> {
@@ -242,7 +262,13 @@ impl<'q> Query<'q> {
 fn features(query: &Query<'_>) -> Answer {
     match query.get("key") {
         Some(key) if FEATURES.contains(&key) => text(StatusCode::OK, "false"),
-        Some(key) => error(StatusCode::BAD_REQUEST, &format!("unknown feature {key:?}, expected one of: {}", FEATURES.join(", "))),
+        Some(key) => error(
+            StatusCode::BAD_REQUEST,
+            &format!(
+                "unknown feature {key:?}, expected one of: {}",
+                FEATURES.join(", ")
+            ),
+        ),
         None => {
             let features = FEATURES.iter().map(|name| ((*name).to_owned(), false.into()));
             reply(StatusCode::OK, &Value::Object(features.collect()))
@@ -294,7 +320,10 @@ where
     B::Error: Into<layotto_mesh::BoxError>,
 {
     let Ok(body) = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await else {
-        return Err(error(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB"));
+        return Err(error(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body is larger than 1 MiB",
+        ));
     };
     serde_json::from_slice(&body.to_bytes()).map_err(|why| error(StatusCode::BAD_REQUEST, &why.to_string()))
 }

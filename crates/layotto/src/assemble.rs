@@ -104,13 +104,19 @@ async fn serve(
     let side = Side::bind(config).await?;
     let process = Process::new(config);
     let runtimes = process.runtimes(loaded, options, &registry, data_dir).await?;
-    let managed: Vec<_> = runtimes.iter().flat_map(|runtime| runtime.managed.clone()).collect();
+    let managed: Vec<_> = runtimes
+        .iter()
+        .flat_map(|runtime| runtime.managed.clone())
+        .collect();
     let access = Access::new(config.admin.token.as_ref().map(|token| token.expose().as_str()));
     let actuator = Actuator::new(Arc::new(actuator::State {
         health: process.health.clone(),
         levels: levels.clone(),
         components: managed.clone(),
-        facts: runtimes.iter().map(|runtime| Arc::clone(&runtime.facts)).collect(),
+        facts: runtimes
+            .iter()
+            .map(|runtime| Arc::clone(&runtime.facts))
+            .collect(),
         listeners: process.directory.clone(),
         access: access.clone().only(actuator::changes),
         started: Utc::now(),
@@ -118,8 +124,13 @@ async fn serve(
     warn_of_open_doors(config);
     let limit = drain_limit(config, options);
     let parts = plane::Parts {
-        runtimes: runtimes.into_iter().map(|runtime| (runtime.listener, runtime.end)).collect(),
-        own_filters: Box::new(move |name| (name == ACTUATOR).then(|| Arc::new(actuator.clone()) as Arc<dyn Filter>)),
+        runtimes: runtimes
+            .into_iter()
+            .map(|runtime| (runtime.listener, runtime.end))
+            .collect(),
+        own_filters: Box::new(move |name| {
+            (name == ACTUATOR).then(|| Arc::new(actuator.clone()) as Arc<dyn Filter>)
+        }),
         metrics: process.mesh_metrics.clone(),
         directory: process.directory.clone(),
     };
@@ -149,7 +160,9 @@ async fn serve(
             asked: Arc::clone(&asked),
         };
         let (config, draining) = (config.clone(), process.draining.clone());
-        process.tasks.spawn(async move { reload.run(&config, draining).await });
+        process
+            .tasks
+            .spawn(async move { reload.run(&config, draining).await });
     } else {
         let banner = crate::banner::text(config, data_dir.path());
         // A closed standard output must not end the process.
@@ -169,15 +182,20 @@ async fn serve(
 /// How long calls may go on after the end was asked for: as long as the most patient listener says.
 fn drain_limit(config: &Config, options: &StartOptions) -> Duration {
     let default = config.server.graceful_timeout.or(options.drain_time);
-    let limits = grpc_listeners(config).map(|(_, grpc)| grpc.graceful_stop_timeout.or(default).unwrap_or(DRAIN));
+    let limits =
+        grpc_listeners(config).map(|(_, grpc)| grpc.graceful_stop_timeout.or(default).unwrap_or(DRAIN));
     limits.max().or(default).unwrap_or(DRAIN)
 }
 
 fn grpc_listeners(config: &Config) -> impl Iterator<Item = (&config::Listener, &Grpc)> {
-    config.server.listeners.iter().filter_map(|listener| match &listener.terminal {
-        Terminal::Grpc(grpc) => Some((listener, &**grpc)),
-        _ => None,
-    })
+    config
+        .server
+        .listeners
+        .iter()
+        .filter_map(|listener| match &listener.terminal {
+            Terminal::Grpc(grpc) => Some((listener, &**grpc)),
+            _ => None,
+        })
 }
 
 /// What is served beside the data plane: metrics and the administration API.
@@ -218,7 +236,9 @@ impl Side {
                 let admin = admin.clone();
                 async move { Ok::<_, Infallible>(admin.answer(request).await) }
             });
-            let service = stack::over(service).push(access.layer()).push(catch_panic::layer());
+            let service = stack::over(service)
+                .push(access.layer())
+                .push(catch_panic::layer());
             tokio::spawn(listener.serve(service.into_service(), watch.clone()));
         }
     }
@@ -229,7 +249,11 @@ fn warn_of_open_doors(config: &Config) {
     if config.admin.token.is_some() {
         return;
     }
-    let actuators = config.server.listeners.iter().filter(|listener| listener.opens() && listener.shows_health());
+    let actuators = config
+        .server
+        .listeners
+        .iter()
+        .filter(|listener| listener.opens() && listener.shows_health());
     for listener in actuators.filter(|listener| listener.address.is_public()) {
         tracing::warn!(
             listener = listener.name,
@@ -237,7 +261,12 @@ fn warn_of_open_doors(config: &Config) {
             "others can reach the actuator; without an admin token they may read it but change nothing"
         );
     }
-    if let Some(address) = config.admin.address.as_ref().filter(|address| address.is_public()) {
+    if let Some(address) = config
+        .admin
+        .address
+        .as_ref()
+        .filter(|address| address.is_public())
+    {
         tracing::warn!(%address, "others can reach the administration API; without an admin token they are refused");
     }
 }
@@ -397,7 +426,13 @@ impl Process {
 /// The listener that the rpc component `mosn` calls, if it is one of this process.
 fn channel_listener(runtime: &config::RuntimeConfig) -> Option<String> {
     let settings = &runtime.rpcs.get("mosn")?.settings;
-    let channel = settings.parse::<facts::Channels>().ok()?.config.channel.into_iter().next()?;
+    let channel = settings
+        .parse::<facts::Channels>()
+        .ok()?
+        .config
+        .channel
+        .into_iter()
+        .next()?;
     (!channel.listener.contains(':')).then_some(channel.listener)
 }
 

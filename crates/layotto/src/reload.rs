@@ -104,13 +104,18 @@ impl Reload {
         match self.plane.apply(&loaded.config).await {
             Ok(changes) => {
                 if fixed(&self.shown.current()) != fixed(&loaded.shown) {
-                    tracing::warn!("changes outside of listeners, routers and clusters take effect at the next start");
+                    tracing::warn!(
+                        "changes outside of listeners, routers and clusters take effect at the next start"
+                    );
                 }
                 self.shown.0.store(Arc::new(loaded.shown));
                 tracing::info!(added = ?changes.added, removed = ?changes.removed, "configuration applied");
             }
             Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "the changed configuration cannot be used, nothing changes");
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "the changed configuration cannot be used, nothing changes"
+                );
             }
         }
     }
@@ -118,9 +123,15 @@ impl Reload {
 
 /// Folders that hold parts of the configuration.
 fn folders(config: &Config) -> Vec<PathBuf> {
-    let routers = config.server.routers.iter().map(|router| router.router_configs.clone());
+    let routers = config
+        .server
+        .routers
+        .iter()
+        .map(|router| router.router_configs.clone());
     let all = routers.chain([config.clusters.clusters_configs.clone()]);
-    all.filter(|folder| !folder.is_empty()).map(PathBuf::from).collect()
+    all.filter(|folder| !folder.is_empty())
+        .map(PathBuf::from)
+        .collect()
 }
 
 /// Changes when a file does. A link that points elsewhere counts, as Kubernetes swaps links. Cheap
@@ -146,7 +157,14 @@ fn stamp(file: &Path, folders: &[PathBuf]) -> u64 {
 fn stamp_file(file: &Path, hasher: &mut DefaultHasher) {
     use std::os::unix::fs::MetadataExt;
     if let Ok(data) = fs::metadata(file) {
-        (data.dev(), data.ino(), data.len(), data.mtime(), data.mtime_nsec()).hash(hasher);
+        (
+            data.dev(),
+            data.ino(),
+            data.len(),
+            data.mtime(),
+            data.mtime_nsec(),
+        )
+            .hash(hasher);
     }
 }
 

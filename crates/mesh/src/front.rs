@@ -16,6 +16,7 @@ use crate::{
     connection::Info,
     exchange::Exchange,
     filter::{Filter, Next, Phase, Request, Response, Terminal},
+    observe::Observer,
     proxy::http::Http,
     router::Table,
 };
@@ -23,6 +24,7 @@ use crate::{
 /// What stands behind one listener.
 pub struct Front {
     listener: Arc<str>,
+    observer: Option<Observer>,
     before: Vec<Arc<dyn Filter>>,
     after: Vec<Arc<dyn Filter>>,
     end: End,
@@ -69,10 +71,18 @@ impl Front {
             .partition(|filter| filter.phase() == Phase::BeforeRoute);
         Self {
             listener: listener.into(),
+            observer: None,
             before,
             after,
             end,
         }
+    }
+
+    /// Lets `observer` see every exchange.
+    #[must_use]
+    pub fn observed(mut self, observer: Observer) -> Self {
+        self.observer = Some(observer);
+        self
     }
 
     /// Its filters, those before the route first.
@@ -84,10 +94,14 @@ impl Front {
     pub async fn answer(&self, mut request: Request, connection: Option<Info>) -> Response {
         let exchange = Exchange::begin(Arc::clone(&self.listener), connection);
         request.extensions_mut().insert(exchange);
-        match self.before.is_empty() {
-            true => self.call(request).await,
-            false => Next::new(&self.before, self).run(request).await,
+        match &self.observer {
+            Some(observer) => observer.observe(request, |request| self.run(request)).await,
+            None => self.run(request).await,
         }
+    }
+
+    fn run(&self, request: Request) -> BoxFuture<'_, Response> {
+        Next::new(&self.before, self).run(request)
     }
 }
 
@@ -115,7 +129,8 @@ impl Routed {
 
 impl Terminal for Routed {
     fn call(&self, request: Request) -> BoxFuture<'_, Response> {
-        Box::pin(self.http.handle(request, &self.clusters))
+        let route = Exchange::of(request.extensions()).and_then(|exchange| exchange.facts().route.clone());
+        Box::pin(async move { self.http.handle(request, route.as_ref(), &self.clusters).await })
     }
 }
 

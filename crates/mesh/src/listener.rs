@@ -12,6 +12,7 @@ use std::{
     sync::Arc,
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -32,7 +33,8 @@ use crate::{
 /// A bound socket that does not accept yet: clients that connect wait in its queue.
 #[derive(Debug)]
 pub struct Listener {
-    config: Arc<Config>,
+    name: Arc<str>,
+    settings: SettingsSlot,
     socket: Socket,
     local: Local,
     connections: Connections,
@@ -54,7 +56,8 @@ impl Listener {
             .map_err(|cause| BindError::new(config, cause))?;
         tracing::info!(listener = config.name, address = %local, "listening");
         Ok(Self {
-            config: Arc::new(config.clone()),
+            name: config.name.as_str().into(),
+            settings: SettingsSlot(Arc::new(ArcSwap::from_pointee(config.clone()))),
             socket,
             local,
             connections: Connections::default(),
@@ -63,7 +66,12 @@ impl Listener {
 
     /// The listener's name.
     pub fn name(&self) -> &str {
-        &self.config.name
+        &self.name
+    }
+
+    /// The place of its settings, which can be changed while [`serve`](Self::serve) runs.
+    pub fn settings(&self) -> SettingsSlot {
+        self.settings.clone()
     }
 
     /// The address that was really bound: with the port that the system chose for port 0.
@@ -115,6 +123,23 @@ impl Listener {
             drain,
             hold,
         )
+    }
+}
+
+/// The place of a listener's settings. Clones are the same place.
+#[derive(Debug, Clone)]
+pub struct SettingsSlot(Arc<ArcSwap<Config>>);
+
+impl SettingsSlot {
+    /// Uses `config` for the connections that are accepted from now on. Name, address, backlog and
+    /// the number of connections stay as they were.
+    pub fn swap(&self, config: Config) {
+        self.0.store(Arc::new(config));
+    }
+
+    /// The settings that hold now.
+    pub(crate) fn get(&self) -> Arc<Config> {
+        self.0.load_full()
     }
 }
 

@@ -1,10 +1,10 @@
 //! Listeners: where they listen, what answers, which filters stand before it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use layotto_core::Registry;
 use layotto_mesh::{
-    access_log::{self, AccessLog},
+    access_log,
     filter::{self, KINDS, Kind},
     proxy::{self, config::ProxyConfig, tcp},
     tap::tcpcopy,
@@ -98,24 +98,16 @@ fn direction(field: &Field<'_>) -> Option<Direction> {
     })
 }
 
-fn access_logs(field: &Field<'_>) -> Vec<AccessLog> {
+fn access_logs(field: &Field<'_>) -> Vec<access_log::Config> {
     let logs = field.list();
     let read = logs.iter().filter_map(|field| {
-        let log = field.typed::<AccessLog>(access_log::OTHER_KEYS)?;
-        match access_log::Format::parse(log.format()) {
-            Ok(format) => {
-                for name in format.unknown_variables() {
-                    field.advise(format!(
-                        "nothing is known by the variable %{name}%; it is always \"-\""
-                    ));
-                }
-                Some(log)
-            }
-            Err(error) => {
-                field.refuse_built(error.under("log_format"));
-                None
-            }
+        let log = field.typed::<access_log::Config>(access_log::OTHER_KEYS)?;
+        for name in access_log::Format::parse(&log.log_format).unknown() {
+            field.advise(format!(
+                "nothing is known by the variable %{name}%; it is always \"-\""
+            ));
         }
+        Some(log)
     });
     read.collect()
 }
@@ -315,7 +307,11 @@ fn network_filter(o: &Object<'_>, registry: &Registry) -> Option<Network> {
         }
         "tcp_proxy" => {
             let field = config.or_else(|| o.require("config", "an object with the cluster"))?;
-            let config = field.typed::<tcp::Config>(tcp::OTHER_KEYS)?;
+            let config = field.typed::<tcp::TcpProxyConfig>(tcp::OTHER_KEYS)?;
+            if let Err(error) = tcp::TcpProxy::build(&config, Arc::default()) {
+                field.refuse_built(error);
+                return None;
+            }
             Some(Network::Terminal(Terminal::TcpProxy(config)))
         }
         "tcpcopy" => {
@@ -323,7 +319,7 @@ fn network_filter(o: &Object<'_>, registry: &Registry) -> Option<Network> {
                 Some(config) => config.typed::<tcpcopy::Config>(tcpcopy::OTHER_KEYS)?,
                 None => tcpcopy::Config::default(),
             };
-            if let Err(error) = config.check() {
+            if let Err(error) = config.validate() {
                 type_field.refuse_built(error);
                 return None;
             }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use layotto_core::{Secret, Settings, health::Required};
 use layotto_mesh::{
-    access_log::AccessLog,
+    access_log,
     cluster::config::ClusterManager,
     proxy::{config::ProxyConfig, tcp},
     router::config::RouterConfig,
@@ -71,7 +71,7 @@ pub struct Listener {
     /// How long a connection may be unused; `None`: the default of its kind.
     pub idle_timeout: Option<Duration>,
     /// What is written of every exchange.
-    pub access_logs: Vec<AccessLog>,
+    pub access_logs: Vec<access_log::Config>,
     /// The certificates, where connections use TLS; those that are switched on.
     pub tls: Vec<TlsContext>,
     /// What is copied off its connections.
@@ -100,6 +100,16 @@ impl Listener {
     /// Whether something answers on it.
     pub fn serves(&self) -> bool {
         !matches!(self.terminal, Terminal::Later { .. })
+    }
+
+    /// What its clients speak.
+    pub fn protocol(&self) -> layotto_mesh::listener::Protocol {
+        match &self.terminal {
+            Terminal::Grpc(_) => layotto_mesh::listener::Protocol::Http2,
+            // That they can be read was found when the file was.
+            Terminal::Proxy(proxy) => proxy.downstream().unwrap_or_default(),
+            Terminal::TcpProxy(_) | Terminal::Later { .. } => layotto_mesh::listener::Protocol::Auto,
+        }
     }
 
     /// Whether it opens its address.
@@ -172,7 +182,7 @@ pub enum Terminal {
     /// What the routes say.
     Proxy(ProxyConfig),
     /// One cluster, byte for byte.
-    TcpProxy(tcp::Config),
+    TcpProxy(tcp::TcpProxyConfig),
     /// Something that upstream has and this build does not have yet; nothing listens.
     Later {
         /// The type of the network filter.

@@ -12,8 +12,8 @@ pub struct Directory(Arc<ArcSwap<BTreeMap<String, Entry>>>);
 /// One listener.
 #[derive(Clone)]
 pub struct Entry {
-    /// What answers.
-    pub slot: Slot,
+    /// What answers; `None` for one that passes connections on.
+    pub slot: Option<Slot>,
     /// Its socket; `None` for one that only the process itself reaches.
     pub socket: Option<Bound>,
 }
@@ -30,7 +30,7 @@ pub struct Bound {
 impl Directory {
     /// What answers behind the listener called `name`.
     pub fn slot(&self, name: &str) -> Option<Slot> {
-        self.0.load().get(name).map(|entry| entry.slot.clone())
+        self.0.load().get(name)?.slot.clone()
     }
 
     /// All of them, by name.

@@ -92,7 +92,10 @@ impl Runtime {
 
     fn pass(&self, listener: String, mut request: Request) -> BoxFuture<'static, Response> {
         let refused = self.dispatch.refuse(request.headers());
-        let slot = self.pass_to.as_ref().and_then(|(_, directory)| directory.slot(&listener));
+        let slot = self
+            .pass_to
+            .as_ref()
+            .and_then(|(_, directory)| directory.slot(&listener));
         Box::pin(async move {
             if let Some(refused) = refused {
                 return refused.map(Body::new);

@@ -84,21 +84,20 @@ pub(super) async fn run<F>(
     F: Future<Output = ()> + Send + 'static,
 {
     let Listener {
-        config,
+        name,
+        settings,
         socket,
         local,
         connections,
     } = listener;
-    let name: Arc<str> = config.name.as_str().into();
-    let slots = Arc::new(Semaphore::new(
-        config.max_connections.clamp(1, Semaphore::MAX_PERMITS),
-    ));
+    let places = settings.get().max_connections;
+    let slots = Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS)));
     let mut draining = pin!(drain.draining());
     let mut pause = Pause::default();
 
     let acceptor = match Acceptor::new(socket, local) {
         Ok(acceptor) => acceptor,
-        Err(error) => return tracing::error!(listener = config.name, %error, "cannot accept"),
+        Err(error) => return tracing::error!(listener = &*name, %error, "cannot accept"),
     };
     loop {
         // The place is taken first: what there is no place for stays in the system's queue.
@@ -108,7 +107,7 @@ pub(super) async fn run<F>(
                 .acquire_owned()
                 .await
                 .expect("invariant: never closed");
-            (place, acceptor.accept(&config).await)
+            (place, acceptor.accept(&settings.get()).await)
         };
         let (place, accepted) = tokio::select! {
             biased;
@@ -122,7 +121,7 @@ pub(super) async fn run<F>(
                     socket,
                     info: Info::numbered(remote, local, name.clone(), connections.accepted()),
                     open: Open::new(place, connections.add(), drain.hold()),
-                    config: config.clone(),
+                    config: settings.get(),
                     drain: drain.clone(),
                 }));
             }
@@ -130,11 +129,11 @@ pub(super) async fn run<F>(
             Err(error) => tokio::select! {
                 biased;
                 () = &mut draining => break,
-                () = pause.after(&error, &config.name) => {}
+                () = pause.after(&error, &name) => {}
             },
         }
     }
-    tracing::info!(listener = config.name, "no longer listening");
+    tracing::info!(listener = &*name, "no longer listening");
 }
 
 /// Whether only the connection at hand failed, before it was accepted or right after.

@@ -247,7 +247,10 @@ impl RuleConfig {
 /// Reads a configuration that no reader has looked at: unknown keys are errors.
 pub fn strictly(config: &Value) -> Result<Config, ConfigError> {
     let Value::Object(object) = config else {
-        return Err(ConfigError::new("", format!("found {config}, expected an object")));
+        return Err(ConfigError::new(
+            "",
+            format!("found {config}, expected an object"),
+        ));
     };
     let parsed = Settings::new(object.clone())
         .parse()

@@ -1,0 +1,172 @@
+//! A listener as it is now, and what becomes of it.
+
+use std::{sync::Arc, time::Duration};
+
+use layotto_mesh::{
+    Listener, drain,
+    filter::Filter,
+    front::Slot,
+    listener::SettingsSlot,
+    metrics::Metrics,
+    stack::{self, catch_panic},
+    tap::{ReadTap, tcpcopy::Tcpcopy},
+    tls,
+};
+
+use super::{
+    build::{End, Planned},
+    directory::{Bound, Entry},
+};
+use crate::config::{self, StreamFilter, Terminal};
+
+/// How long connections of a listener that was removed may finish what they began.
+const REMOVED: Duration = Duration::from_secs(30);
+
+/// A listener as it is now.
+pub struct Open {
+    pub config: config::Listener,
+    pub filters: Vec<(StreamFilter, Arc<dyn Filter>)>,
+    pub tcpcopy: Option<Arc<Tcpcopy>>,
+    pub drain: drain::Signal,
+    pub watch: drain::Watch,
+    /// What answers requests; `None`: connections are passed on.
+    slot: Option<Slot>,
+    tls: tls::server::Slot,
+    socket: Option<(Bound, SettingsSlot)>,
+}
+
+impl Open {
+    /// Serves a listener that there was not before.
+    pub fn new(planned: Planned, socket: Option<Listener>, metrics: &Metrics) -> Self {
+        let Planned {
+            config,
+            end,
+            tls: acceptor,
+            tcpcopy,
+            filters,
+            drain,
+            watch,
+        } = planned;
+        let tls = tls::server::Slot::new(acceptor);
+        let settings = settings(&config, tcpcopy.as_ref(), &tls);
+        let (slot, end) = match end {
+            End::Front(front) => {
+                let slot = Slot::new(*front);
+                (Some(slot.clone()), Serves::Requests(slot))
+            }
+            End::Tcp(proxy) => (None, Serves::Connections(proxy)),
+        };
+        let socket = socket.map(|socket| {
+            let bound = Bound {
+                address: socket.local_addr().to_string(),
+                connections: socket.connections(),
+            };
+            let place = socket.settings();
+            place.swap(settings);
+            metrics.listener(&config.name).watch(socket.connections());
+            end.serve(socket, watch.clone());
+            (bound, place)
+        });
+        Self {
+            config,
+            filters,
+            tcpcopy,
+            drain: drain.unwrap_or_else(|| drain::channel().0),
+            watch,
+            slot,
+            tls,
+            socket,
+        }
+    }
+
+    /// Whether the listener stays where it is and serves what it serves: its socket can stay.
+    pub fn is_at(&self, listener: &config::Listener) -> bool {
+        let raw = |terminal: &Terminal| matches!(terminal, Terminal::TcpProxy(_));
+        self.config.address == listener.address
+            && self.socket.is_some() == listener.opens()
+            && !raw(&self.config.terminal)
+            && !raw(&listener.terminal)
+    }
+
+    /// The same listener with another configuration. One that moved is a new one: the old one
+    /// finishes what it began.
+    pub fn become_(mut self, planned: Planned, socket: Option<Listener>, metrics: &Metrics) -> Self {
+        if planned.drain.is_some() {
+            let open = Self::new(planned, socket, metrics);
+            self.close();
+            return open;
+        }
+        if let (Some(slot), End::Front(front)) = (&self.slot, planned.end) {
+            slot.swap(*front);
+        }
+        self.tls.set(planned.tls);
+        if let Some((_, place)) = &self.socket {
+            place.swap(settings(&planned.config, planned.tcpcopy.as_ref(), &self.tls));
+        }
+        self.config = planned.config;
+        self.filters = planned.filters;
+        self.tcpcopy = planned.tcpcopy;
+        self
+    }
+
+    /// Lets connections finish what they began, for as long as a drain may take.
+    pub fn close(self) {
+        tokio::spawn(async move { self.drain.drain_within(REMOVED).await });
+    }
+
+    /// How others find it.
+    pub fn entry(&self) -> Entry {
+        Entry {
+            slot: self.slot.clone(),
+            socket: self.socket.as_ref().map(|(bound, _)| bound.clone()),
+        }
+    }
+}
+
+/// What a socket serves.
+enum Serves {
+    Requests(Slot),
+    Connections(Arc<layotto_mesh::proxy::tcp::TcpProxy>),
+}
+
+impl Serves {
+    fn serve(self, socket: Listener, watch: drain::Watch) {
+        match self {
+            Self::Requests(slot) => {
+                let service = stack::over(slot.service()).push(catch_panic::layer());
+                tokio::spawn(socket.serve(service.into_service(), watch));
+            }
+            Self::Connections(proxy) => {
+                tokio::spawn(socket.serve_raw(proxy, watch));
+            }
+        }
+    }
+}
+
+fn settings(
+    listener: &config::Listener,
+    tcpcopy: Option<&Arc<Tcpcopy>>,
+    tls: &tls::server::Slot,
+) -> layotto_mesh::listener::Config {
+    let mut settings = mesh_settings(listener);
+    let taps = tcpcopy.cloned().into_iter();
+    settings.taps = taps.map(|tap| tap as Arc<dyn ReadTap>).collect();
+    settings.tls = tls.clone();
+    settings
+}
+
+/// The settings of a listener's connections, as far as the configuration alone tells them.
+pub fn mesh_settings(listener: &config::Listener) -> layotto_mesh::listener::Config {
+    let mut settings = layotto_mesh::listener::Config::new(&listener.name, listener.address.to_mesh());
+    settings.protocol = listener.protocol();
+    settings.idle_timeout = listener.idle_timeout;
+    if let Terminal::Proxy(proxy) = &listener.terminal {
+        let http1 = &proxy.extend_config.http1;
+        settings.http1_max_header_bytes = Some(http1.max_header_size);
+        settings.idle_timeout = settings.idle_timeout.or(Some(PROXY_IDLE));
+    }
+    settings
+}
+
+/// How long a connection to a proxy may be unused, as upstream.
+const PROXY_IDLE: Duration = Duration::from_secs(90);
