@@ -508,17 +508,75 @@ async fn unix_sockets_are_hosts_too() {
     drop(server.await.unwrap());
 }
 
-/// Cheap steps in debug builds too; to compare, run with `--release --ignored --nocapture`.
-#[tokio::test]
+const ROUNDS: usize = 20_000;
+const TASKS: usize = 16;
+
+/// Processor time of this process.
+fn spent() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let ticks = stat.rsplit(") ").next().unwrap().split(' ').skip(11).take(2);
+    Duration::from_millis(ticks.map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum())
+}
+
+async fn measure<F: Future<Output = ()> + Send + 'static>(name: &str, task: impl Fn() -> F) {
+    let (begun, before) = (std::time::Instant::now(), spent());
+    join_all((0..TASKS).map(|_| tokio::spawn(task()))).await;
+    let requests = u32::try_from(ROUNDS * TASKS).unwrap();
+    let (wall, processor) = (begun.elapsed() / requests, (spent() - before) / requests);
+    println!("{name}: {wall:?}, processor {processor:?} per request, server included");
+}
+
+/// Run with optimisation and `--ignored --nocapture`: both ends in this process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
-async fn measure_requests() {
+async fn measure_against_hypers_client() {
     for protocol in BOTH {
         let server = Server::start(protocol, hello).await;
         let cluster = cluster(&[server.address], Settings::default());
-        let begun = std::time::Instant::now();
-        for _ in 0..20_000 {
-            ask(&cluster, protocol).await.unwrap();
+        measure(&format!("{protocol:?} pool"), || {
+            let cluster = cluster.clone();
+            async move {
+                for _ in 0..ROUNDS {
+                    ask(&cluster, protocol).await.unwrap();
+                }
+            }
+        })
+        .await;
+        let address = server.address;
+        match protocol {
+            Protocol::Http1 => measure("hyper http1", || hyper_http1(address)).await,
+            Protocol::Http2 => {
+                let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+                stream.set_nodelay(true).unwrap();
+                let (sender, connection) = hyper::client::conn::http2::handshake(
+                    hyper_util::rt::TokioExecutor::new(),
+                    hyper_util::rt::TokioIo::new(stream),
+                )
+                .await
+                .unwrap();
+                tokio::spawn(connection);
+                measure("hyper http2", || hyper_http2(sender.clone())).await;
+            }
         }
-        println!("{protocol:?}: {:?} per request", begun.elapsed() / 20_000);
+    }
+}
+
+async fn hyper_http1(address: SocketAddr) {
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let stream = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    for _ in 0..ROUNDS {
+        sender.ready().await.unwrap();
+        let reply = sender.send_request(get(Protocol::Http1)).await.unwrap();
+        text(reply.into_body()).await;
+    }
+}
+
+async fn hyper_http2(mut sender: hyper::client::conn::http2::SendRequest<Body>) {
+    for _ in 0..ROUNDS {
+        let reply = sender.send_request(get(Protocol::Http2)).await.unwrap();
+        text(reply.into_body()).await;
     }
 }
