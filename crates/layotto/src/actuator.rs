@@ -13,6 +13,7 @@ use layotto_mesh::{
     filter::{self, Filter, Next, Phase},
     reply,
     stack::admin::{ADMIN_ONLY, Access},
+    tap::tcpcopy::Dumps,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -48,6 +49,8 @@ pub struct State {
     pub facts: Vec<Arc<dyn Facts>>,
     /// The listeners.
     pub listeners: Directory,
+    /// Copies of traffic.
+    pub dumps: Arc<Dumps>,
     /// Who may change something.
     pub access: Access,
     /// When the process started.
@@ -85,6 +88,8 @@ impl Actuator {
             ["health", ..] => reply(StatusCode::INTERNAL_SERVER_ERROR, &json!({})),
             ["info", ..] => self.info(),
             ["logger", ..] => self.logger(request).await,
+            ["tcpcopy"] if request.method() == Method::POST => self.change_dumps(request).await,
+            ["tcpcopy"] => reply(StatusCode::OK, &self.0.dumps.status()),
             ["components"] => reply(StatusCode::OK, &self.components()),
             ["components", kind, name, "reload"] => self.reload(request.method(), kind, name).await,
             _ => empty(StatusCode::NOT_FOUND),
@@ -192,6 +197,22 @@ impl Actuator {
         match self.0.levels.set(&change.component, &change.level) {
             Ok(()) => reply(StatusCode::OK, &json!({})),
             Err(error) => reply(StatusCode::BAD_REQUEST, &json!({"error": error.to_string()})),
+        }
+    }
+
+    async fn change_dumps<B>(&self, request: Request<B>) -> Answer
+    where
+        B: http_body::Body + Send,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Ok(body) = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await else {
+            return empty(StatusCode::PAYLOAD_TOO_LARGE);
+        };
+        let change = serde_json::from_slice(&body.to_bytes()).map_err(|error| error.to_string());
+        match change.and_then(|change| self.0.dumps.update(change)) {
+            Ok(()) => reply(StatusCode::OK, &self.0.dumps.status()),
+            Err(error) => reply(StatusCode::BAD_REQUEST, &json!({ "error": error })),
         }
     }
 

@@ -25,9 +25,12 @@ use layotto_core::{
     shared::Shared,
 };
 use layotto_mesh::{
-    Listener, drain,
+    Listener,
+    access_log::Files,
+    drain,
     filter::{self, Filter},
     stack::{self, admin::Access, catch_panic},
+    tap::tcpcopy::Dumps,
 };
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -109,6 +112,8 @@ async fn serve(
         .flat_map(|runtime| runtime.managed.clone())
         .collect();
     let access = Access::new(config.admin.token.as_ref().map(|token| token.expose().as_str()));
+    let shown = Shown::new(loaded);
+    let dumps = Arc::new(Dumps::new(data_dir.path(), shown.as_dump()));
     let actuator = Actuator::new(Arc::new(actuator::State {
         health: process.health.clone(),
         levels: levels.clone(),
@@ -118,6 +123,7 @@ async fn serve(
             .map(|runtime| Arc::clone(&runtime.facts))
             .collect(),
         listeners: process.directory.clone(),
+        dumps: dumps.clone(),
         access: access.clone().only(actuator::changes),
         started: Utc::now(),
     }));
@@ -132,10 +138,13 @@ async fn serve(
             (name == ACTUATOR).then(|| Arc::new(actuator.clone()) as Arc<dyn Filter>)
         }),
         metrics: process.mesh_metrics.clone(),
+        files: Files::new(config.server.log_roller.clone()),
+        dumps,
+        tracer: None,
+        folder: loaded.dir.clone(),
         directory: process.directory.clone(),
     };
     let plane = Arc::new(Plane::start(parts, config, sockets).await?);
-    let shown = Shown::new(loaded);
     let admin = Admin::new(admin::State {
         levels,
         metrics: Arc::clone(&process.metrics),

@@ -13,7 +13,9 @@ pub fn text(config: &Config, data_dir: &Path) -> String {
     for listener in &config.server.listeners {
         let what = match &listener.terminal {
             Terminal::Grpc(_) => "runtime API (gRPC)",
-            Terminal::Actuator => "actuator (HTTP)",
+            Terminal::Proxy(_) if listener.shows_health() => "actuator (HTTP)",
+            Terminal::Proxy(_) => "proxy (HTTP)",
+            Terminal::TcpProxy(_) => "proxy (TCP)",
             Terminal::Later { .. } => continue,
         };
         line(&mut text, what, &listener.address.to_string());

@@ -19,7 +19,7 @@ use layotto_mesh::{
     access_log::Files,
     cluster::Clusters,
     filter::{Filter, Terminal as Service},
-    metrics::Metrics,
+    metrics::{Metrics, Source},
     tap::tcpcopy::Dumps,
     trace::Tracer,
 };
@@ -49,7 +49,7 @@ pub struct Parts {
     /// The files of access logs.
     pub files: Files,
     /// Copies of traffic.
-    pub dumps: Dumps,
+    pub dumps: Arc<Dumps>,
     /// Records the exchanges that are proxied.
     pub tracer: Option<Arc<dyn Tracer>>,
     /// Where relative paths are looked up second.
@@ -165,7 +165,9 @@ impl Plane {
         }
         let names: Vec<&str> = running.listeners.keys().map(String::as_str).collect();
         self.parts.metrics.keep_listeners(&names);
-        self.parts.metrics.set_sources(built.clusters.sources());
+        let sources = built.clusters.iter().cloned();
+        let sources = sources.map(|cluster| cluster as Arc<dyn Source>).collect();
+        self.parts.metrics.set_sources(sources);
         running.clusters = built.clusters;
         let entries = running.listeners.iter();
         let entries = entries.map(|(name, open)| (name.clone(), open.entry()));

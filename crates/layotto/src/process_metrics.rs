@@ -106,6 +106,7 @@ impl Collector for Parts {
     }
 }
 
+#[derive(Debug)]
 struct Open(Directory);
 
 impl Collector for Open {

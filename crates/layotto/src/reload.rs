@@ -12,6 +12,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use layotto_core::Registry;
+use layotto_mesh::tap::tcpcopy::ConfigDump;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,12 @@ impl Shown {
     /// The configuration that the process starts with.
     pub fn new(loaded: &Loaded) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(loaded.shown.clone())))
+    }
+
+    /// Tells what runs now as text, for the dump beside copied traffic.
+    pub fn as_dump(&self) -> ConfigDump {
+        let shown = self.clone();
+        Arc::new(move || shown.current().to_string())
     }
 
     /// What runs now.

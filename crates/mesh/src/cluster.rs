@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -14,7 +15,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -26,12 +26,17 @@ use self::{
     outlier::Outlier,
     resolve::Lookup,
 };
-use crate::{Address, ConfigError};
+use crate::{
+    Address, ConfigError,
+    tls::{client::Connector, config::TlsContext},
+    upstream::Secure,
+};
 
 mod balance;
 pub mod config;
 mod directory;
 mod discovery;
+mod figures;
 mod health;
 mod host;
 mod hosts;
@@ -62,7 +67,7 @@ pub struct Cluster {
     /// What is counted of its health checks; goes on when its configuration changes.
     pub health: Arc<HealthStats>,
     config: ClusterConfig,
-    tls: Option<Value>,
+    tls: Option<Tls>,
     limits: Arc<Limits>,
     hosts: ArcSwap<Hosts>,
     /// Held while `hosts` is replaced.
@@ -71,6 +76,23 @@ pub struct Cluster {
     dns: Option<Arc<Dns>>,
     checks: Option<Arc<Checks>>,
     started: AtomicBool,
+}
+
+/// TLS towards the hosts of a cluster.
+#[derive(Debug)]
+struct Tls {
+    context: TlsContext,
+    /// `None`: it is switched off.
+    connector: Option<Connector>,
+}
+
+impl Tls {
+    fn new(context: &TlsContext, folders: &[PathBuf]) -> Result<Self, ConfigError> {
+        Ok(Self {
+            connector: Connector::new(context, folders)?,
+            context: context.clone(),
+        })
+    }
 }
 
 /// What a choice of a host depends on.
@@ -87,29 +109,43 @@ impl Clusters {
     /// taken over as it is; of one that changed, the counters and the health of hosts with the same
     /// address are. Errors name the key, relative to the `cluster_manager`.
     pub fn build(manager: &ClusterManager, previous: Option<&Self>) -> Result<Self, ConfigError> {
-        Self::build_with(manager, previous, &Lookup::system())
+        Self::build_in(manager, &[], previous)
     }
 
-    fn build_with(
+    /// Like [`build`](Self::build); relative paths that the working directory does not have are
+    /// looked up in `folders`.
+    pub fn build_in(
         manager: &ClusterManager,
+        folders: &[PathBuf],
+        previous: Option<&Self>,
+    ) -> Result<Self, ConfigError> {
+        Self::construct(manager, folders, previous, &Lookup::system())
+    }
+
+    fn construct(
+        manager: &ClusterManager,
+        folders: &[PathBuf],
         previous: Option<&Self>,
         lookup: &Lookup,
     ) -> Result<Self, ConfigError> {
         let mut built = Self::default();
-        for (path, config) in directory::clusters(manager)? {
+        for (path, config) in directory::clusters(manager, folders)? {
             if built.get(&config.name).is_some() {
                 let text = format!("{:?} is the name of another cluster already", config.name);
                 return Err(ConfigError::new("name", text).under(&path));
             }
-            let tls = match config.cluster_manager_tls {
-                true => manager.tls_context.clone(),
-                false => config.tls_context.clone(),
+            let context = match config.cluster_manager_tls {
+                true => manager.tls_context.as_ref(),
+                false => config.tls_context.as_ref(),
             };
             let previous = previous.and_then(|previous| previous.get(&config.name));
             let cluster = match previous {
-                Some(same) if same.config == config && same.tls == tls => same.clone(),
+                Some(same) if same.config == config && same.tls_context() == context => same.clone(),
                 previous => {
-                    Cluster::build(config, tls, previous, lookup).map_err(|error| error.under(&path))?
+                    let tls = context.map(|context| Tls::new(context, folders)).transpose();
+                    let tls = tls.map_err(|error| error.under("tls_context"));
+                    tls.and_then(|tls| Cluster::build(config, tls, previous, lookup))
+                        .map_err(|error| error.under(&path))?
                 }
             };
             built.0.insert(cluster.name.clone(), cluster);
@@ -154,7 +190,7 @@ impl Clusters {
 impl Cluster {
     fn build(
         config: ClusterConfig,
-        tls: Option<Value>,
+        tls: Option<Tls>,
         previous: Option<&Arc<Self>>,
         lookup: &Lookup,
     ) -> Result<Arc<Self>, ConfigError> {
@@ -254,9 +290,14 @@ impl Cluster {
         &self.config.keepalive
     }
 
-    /// TLS towards its hosts, but those with `tls_disable`: its own, or the common one if it says so.
-    pub fn tls(&self) -> Option<&Value> {
-        self.tls.as_ref()
+    /// How connections to `host` are made safe; `None`: they are plain.
+    pub fn tls(&self, host: &Host) -> Option<&dyn Secure> {
+        let tls = self.tls.as_ref().filter(|_| !host.tls_disable)?;
+        Some(tls.connector.as_ref()?)
+    }
+
+    fn tls_context(&self) -> Option<&TlsContext> {
+        self.tls.as_ref().map(|tls| &tls.context)
     }
 
     fn start(self: &Arc<Self>) {

@@ -316,7 +316,7 @@ fn network_filter(o: &Object<'_>, registry: &Registry) -> Option<Network> {
         }
         "tcpcopy" => {
             let config = match &config {
-                Some(config) => config.typed::<tcpcopy::Config>(tcpcopy::OTHER_KEYS)?,
+                Some(config) => config.typed::<tcpcopy::Config>(tcpcopy::config::OTHER_KEYS)?,
                 None => tcpcopy::Config::default(),
             };
             if let Err(error) = config.validate() {

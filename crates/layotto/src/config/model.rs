@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use layotto_core::{Secret, Settings, health::Required};
 use layotto_mesh::{
-    access_log,
+    access_log::{self, Roller},
     cluster::config::ClusterManager,
     proxy::{config::ProxyConfig, tcp},
     router::config::RouterConfig,
@@ -47,6 +47,8 @@ pub struct Server {
     pub log_level: Option<LevelFilter>,
     /// `graceful_timeout`: how long connections may drain.
     pub graceful_timeout: Option<Duration>,
+    /// `global_log_roller`: when access logs are put aside.
+    pub log_roller: Roller,
     /// `processor`: threads that serve calls; `None` lets the program choose.
     pub processor: Option<usize>,
     /// `routers`: which requests go where; names are unique.

@@ -4,6 +4,7 @@ use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 use layotto_core::{Registry, Secret};
 use layotto_mesh::{
+    access_log::Roller,
     cluster::{self, Clusters, config::ClusterManager},
     filter::KINDS,
     router::{self, Table, config::RouterConfig},
@@ -51,7 +52,7 @@ fn path(o: &Object<'_>, key: &'static str) -> Option<PathBuf> {
 
 fn clusters(field: &Field<'_>) -> Option<ClusterManager> {
     let manager = field.typed::<ClusterManager>(cluster::config::OTHER_KEYS)?;
-    match Clusters::build(&manager, None) {
+    match Clusters::build_in(&manager, &[field.folder()], None) {
         Ok(_) => Some(manager),
         Err(error) => {
             field.refuse_built(error);
@@ -91,13 +92,16 @@ fn only_server(o: &Object<'_>, registry: &Registry) -> Option<Server> {
 }
 
 fn server(o: &Object<'_>, registry: &Registry) -> Server {
-    o.later(&["global_log_roller"]);
     o.ignore(&["use_netpoll_mode"]);
     Server {
         name: text(o, "mosn_server_name"),
         log_path: text(o, "default_log_path"),
         log_level: o.get("default_log_level").and_then(|field| log_level(&field)),
         graceful_timeout: duration(o, "graceful_timeout"),
+        log_roller: o
+            .get("global_log_roller")
+            .and_then(|field| roller(&field))
+            .unwrap_or_default(),
         processor: o.get("processor").and_then(|field| processor(&field)),
         routers: routers(o),
         listeners: o
@@ -155,6 +159,16 @@ fn log_level(field: &Field<'_>) -> Option<LevelFilter> {
         ));
     }
     level
+}
+
+fn roller(field: &Field<'_>) -> Option<Roller> {
+    match Roller::parse(field.text()?) {
+        Ok(roller) => Some(roller),
+        Err(error) => {
+            field.refuse_built(error);
+            None
+        }
+    }
 }
 
 fn processor(field: &Field<'_>) -> Option<usize> {

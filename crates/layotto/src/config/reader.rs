@@ -3,7 +3,14 @@
 
 mod typed;
 
-use std::{cell::RefCell, fmt::Display, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    fmt::Display,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use layotto_core::GoDuration;
 
@@ -44,6 +51,12 @@ impl<'a> Field<'a> {
 
     pub(super) fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// The folder of the file, where relative paths are looked up second.
+    pub(super) fn folder(&self) -> PathBuf {
+        let file = Path::new(&*self.place.file);
+        file.parent().unwrap_or(Path::new("")).to_owned()
     }
 
     pub(super) fn error(&self, message: impl Into<String>) {

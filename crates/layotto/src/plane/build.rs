@@ -66,7 +66,11 @@ struct Shared<'c> {
 impl Plane {
     /// Builds all of `config`; what did not change is taken over from `running`.
     pub(super) fn build(&self, config: &Config, running: &Running) -> anyhow::Result<Built> {
-        let clusters = Arc::new(Clusters::build(&config.clusters, Some(&running.clusters))?);
+        let clusters = Arc::new(Clusters::build_in(
+            &config.clusters,
+            &[self.parts.folder.clone()],
+            Some(&running.clusters),
+        )?);
         let tables = config.server.routers.iter().map(|router| {
             let name = router.router_config_name.as_str();
             let table = Table::new(router, KINDS).with_context(|| format!("router {name}"))?;

@@ -1,6 +1,6 @@
 //! The listeners that there are now, for whoever shows them or calls them from inside.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use layotto_mesh::{connection::Connections, front::Slot};
@@ -25,6 +25,12 @@ pub struct Bound {
     pub address: String,
     /// Its connections.
     pub connections: Connections,
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.all().keys()).finish()
+    }
 }
 
 impl Directory {

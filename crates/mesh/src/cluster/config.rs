@@ -5,11 +5,13 @@ use std::time::Duration;
 use layotto_core::GoDuration;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
 
-use crate::config::{
-    Fate::{Ignored, Later},
-    OtherKey,
+use crate::{
+    config::{
+        Fate::{Ignored, Later},
+        OtherKey,
+    },
+    tls::config::TlsContext,
 };
 
 /// The largest weight of a host.
@@ -24,7 +26,7 @@ pub struct ClusterManager {
     /// A directory in which every `.json` file is one cluster. Default none.
     pub clusters_configs: String,
     /// TLS towards the hosts of the clusters that set `cluster_manager_tls`. Default none.
-    pub tls_context: Option<Value>,
+    pub tls_context: Option<TlsContext>,
 }
 
 /// One cluster.
@@ -68,7 +70,7 @@ pub struct ClusterConfig {
     /// for both. Default `V4_ONLY`.
     pub dns_lookup_family: String,
     /// TLS towards the hosts. Default none.
-    pub tls_context: Option<Value>,
+    pub tls_context: Option<TlsContext>,
     /// Whether `tls_context` of the `cluster_manager` holds for this cluster instead of its own.
     /// Default false.
     pub cluster_manager_tls: bool,

@@ -12,7 +12,10 @@ use super::config::{ClusterConfig, ClusterManager};
 use crate::ConfigError;
 
 /// The clusters of `manager`, each with the path that errors are under.
-pub(super) fn clusters(manager: &ClusterManager) -> Result<Vec<(String, ClusterConfig)>, ConfigError> {
+pub(super) fn clusters(
+    manager: &ClusterManager,
+    folders: &[PathBuf],
+) -> Result<Vec<(String, ClusterConfig)>, ConfigError> {
     let listed = manager.clusters.iter().enumerate();
     match manager.clusters_configs.as_str() {
         "" => Ok(listed
@@ -22,7 +25,17 @@ pub(super) fn clusters(manager: &ClusterManager) -> Result<Vec<(String, ClusterC
             "clusters_configs",
             "clusters are listed in \"clusters\" already; only one of the two is accepted",
         )),
-        directory => read(Path::new(directory)),
+        directory => read(&found(directory, folders)),
+    }
+}
+
+/// The directory in the working directory, else in the first of `folders` that has it.
+fn found(directory: &str, folders: &[PathBuf]) -> PathBuf {
+    let here = PathBuf::from(directory);
+    let mut elsewhere = folders.iter().map(|folder| folder.join(directory));
+    match here.exists() {
+        true => here,
+        false => elsewhere.find(|path| path.exists()).unwrap_or(here),
     }
 }
 
@@ -73,7 +86,7 @@ mod tests {
         );
         write("a.json", r#"{"name": "a", "connect_timeout": "2s"}"#);
         write("notes.txt", "not read");
-        let found = clusters(&manager(directory.path())).unwrap();
+        let found = clusters(&manager(directory.path()), &[]).unwrap();
         let names: Vec<_> = found.iter().map(|(_, config)| config.name.as_str()).collect();
         assert_eq!(names, ["a", "b"]);
         assert_eq!(found[1].1.hosts[0].weight, 3);
@@ -84,15 +97,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.json");
         fs::write(&path, r#"{"name": "a", "connect_timeout": "soon"}"#).unwrap();
-        let error = clusters(&manager(directory.path())).unwrap_err();
+        let error = clusters(&manager(directory.path()), &[]).unwrap_err();
         assert_eq!(
             error.path,
             format!("clusters_configs({}).connect_timeout", path.display())
         );
         fs::write(&path, "[]").unwrap();
-        assert!(clusters(&manager(directory.path())).is_err());
+        assert!(clusters(&manager(directory.path()), &[]).is_err());
         let nowhere = manager(&directory.path().join("nowhere"));
-        assert_eq!(clusters(&nowhere).unwrap_err().path, "clusters_configs");
+        assert_eq!(clusters(&nowhere, &[]).unwrap_err().path, "clusters_configs");
     }
 
     #[test]
@@ -101,6 +114,6 @@ mod tests {
             clusters: vec![ClusterConfig::default()],
             ..manager(Path::new("."))
         };
-        assert_eq!(clusters(&both).unwrap_err().path, "clusters_configs");
+        assert_eq!(clusters(&both, &[]).unwrap_err().path, "clusters_configs");
     }
 }

@@ -302,7 +302,7 @@ fn dns(refresh: u64) -> ClusterConfig {
 #[tokio::test(start_paused = true)]
 async fn names_are_looked_up_again_and_a_failure_keeps_the_last_answer() {
     let answers = Arc::new(Mutex::new(Some(vec!["10.0.0.2", "10.0.0.1", "fd00::1"])));
-    let clusters = Clusters::build_with(&manager(vec![dns(5)]), None, &resolver(&answers)).unwrap();
+    let clusters = Clusters::construct(&manager(vec![dns(5)]), &[], None, &resolver(&answers)).unwrap();
     let cluster = clusters.get("c").unwrap();
     assert!(cluster.choose(&Pick::default()).is_none(), "not looked up yet");
     clusters.start();
@@ -327,11 +327,11 @@ async fn names_are_looked_up_again_and_a_failure_keeps_the_last_answer() {
 async fn a_changed_cluster_begins_with_the_addresses_known() {
     let answers = Arc::new(Mutex::new(Some(vec!["10.0.0.1"])));
     let lookup = resolver(&answers);
-    let first = Clusters::build_with(&manager(vec![dns(5)]), None, &lookup).unwrap();
+    let first = Clusters::construct(&manager(vec![dns(5)]), &[], None, &lookup).unwrap();
     first.start();
     first.ready(Duration::from_secs(1)).await;
     *answers.lock().unwrap() = None;
-    let second = Clusters::build_with(&manager(vec![dns(9)]), Some(&first), &lookup).unwrap();
+    let second = Clusters::construct(&manager(vec![dns(9)]), &[], Some(&first), &lookup).unwrap();
     assert_eq!(names(second.get("c").unwrap()), ["10.0.0.1:80"]);
 }
 
@@ -343,7 +343,7 @@ async fn a_cluster_that_is_dropped_looks_nothing_up() {
         counter.fetch_add(1, Relaxed);
         Box::pin(async move { Ok(vec![SocketAddr::from(([10, 0, 0, 1], port))]) })
     });
-    let clusters = Clusters::build_with(&manager(vec![dns(5)]), None, &lookup).unwrap();
+    let clusters = Clusters::construct(&manager(vec![dns(5)]), &[], None, &lookup).unwrap();
     clusters.start();
     clusters.start();
     tokio::time::sleep(Duration::from_secs(12)).await;

@@ -38,6 +38,18 @@ macro_rules! figures {
         }
 
         impl $name {
+            /// The figures of `pairs`; names that are not among the fields are left out.
+            pub fn of(pairs: impl IntoIterator<Item = (&'static str, u64)>) -> Self {
+                let mut figures = Self::default();
+                for (name, value) in pairs {
+                    match name {
+                        $(stringify!($field) => figures.$field = value,)+
+                        _ => {}
+                    }
+                }
+                figures
+            }
+
             fn add(&mut self, other: &Self) {
                 $(self.$field = self.$field.saturating_add(other.$field);)+
             }

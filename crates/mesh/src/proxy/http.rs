@@ -1,35 +1,167 @@
-//! The HTTP proxy.
+//! The HTTP proxy: from a request and its route to the reply.
 
-use std::sync::Arc;
+mod attempt;
+mod headers;
+mod refusal;
+mod replay;
+mod reply;
+mod retry;
+mod timing;
+mod tunnel;
 
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderValue, Method, StatusCode, header::LOCATION, request};
+
+use self::{
+    attempt::Attempts,
+    refusal::{Refusal, refuse},
+};
 use crate::{
-    cluster::Clusters,
+    body::Body,
+    cluster::{Cluster, Clusters},
     drain,
+    exchange::{Exchange, Flags},
     filter::{Request, Response},
-    router::Route,
+    reply::Kind,
+    router::{Action, Direct, Forward, Redirect, Route},
 };
 
-/// The HTTP proxy.
-#[derive(Debug)]
-pub struct Http;
+/// The HTTP proxy. It answers every request, with a refusal of its own if need be; such a refusal
+/// never repeats what the request said.
+///
+/// Time: a route's timeout runs from when the request was read to its end until the head of the
+/// reply is there, retries included; the timeout per try likewise for each try. So neither cuts a
+/// long upload, nor a stream that lives for days. A body on its way may stand still for
+/// [`body_idle`](Settings::body_idle), or, where the call is gRPC, until the caller's own deadline
+/// (`grpc-timeout`), which also bounds the call as a whole.
+#[derive(Debug, Clone)]
+pub struct Http {
+    settings: Settings,
+    drain: drain::Watch,
+}
 
-/// Settings.
-#[derive(Debug, Default)]
-pub struct Settings {}
+/// Settings of the HTTP proxy.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How many bytes of a request's body are kept for retries; a longer one is sent once.
+    /// Default 64 KiB.
+    pub replay_bytes: usize,
+    /// How long a body may stand still, in either direction, unless the call is gRPC. Default 5 min.
+    pub body_idle: Duration,
+    /// How long a connection that was upgraded, to WebSocket above all, may be silent both ways.
+    /// Default 1 h.
+    pub tunnel_idle: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            replay_bytes: 64 * 1024,
+            body_idle: Duration::from_secs(300),
+            tunnel_idle: Duration::from_secs(3600),
+        }
+    }
+}
 
 impl Http {
-    /// A proxy.
-    pub fn new(_: Settings, _: drain::Watch) -> Self {
-        Self
+    /// A proxy whose upgraded connections end when `drain` begins.
+    pub fn new(settings: Settings, drain: drain::Watch) -> Self {
+        Self { settings, drain }
     }
 
-    /// Answers a request by its route.
+    /// Answers a request by its route: from a cluster, or on the spot.
     pub async fn handle(
         &self,
-        _request: Request,
-        _route: Option<&Arc<Route>>,
-        _clusters: &Clusters,
+        request: Request,
+        route: Option<&Arc<Route>>,
+        clusters: &Clusters,
     ) -> Response {
-        Response::default()
+        let (mut head, body) = request.into_parts();
+        let exchange = exchange_of(&mut head);
+        let kind = Kind::of(&head.headers);
+        let Some(route) = route else {
+            exchange.flag(Flags::NO_ROUTE);
+            return refuse(kind, Refusal::NO_ROUTE);
+        };
+        match &route.action {
+            Action::Direct(direct) => edited(answer(direct), route, &exchange),
+            Action::Redirect(redirect) => edited(see(redirect, &head, &exchange), route, &exchange),
+            Action::Forward(forward) => {
+                let name = forward.cluster(&head, &exchange);
+                match name.and_then(|name| clusters.get(&name)) {
+                    Some(cluster) => self.send((head, body), route, forward, cluster, exchange).await,
+                    None => refuse(kind, Refusal::NO_CLUSTER),
+                }
+            }
+        }
     }
+
+    /// Answers a request from `cluster`, whatever the route says of clusters. A route that does not
+    /// forward answers on the spot.
+    pub async fn forward(&self, request: Request, route: &Arc<Route>, cluster: &Arc<Cluster>) -> Response {
+        let (mut head, body) = request.into_parts();
+        let exchange = exchange_of(&mut head);
+        match &route.action {
+            Action::Direct(direct) => edited(answer(direct), route, &exchange),
+            Action::Redirect(redirect) => edited(see(redirect, &head, &exchange), route, &exchange),
+            Action::Forward(forward) => self.send((head, body), route, forward, cluster, exchange).await,
+        }
+    }
+
+    async fn send(
+        &self,
+        (head, body): (request::Parts, Body),
+        route: &Arc<Route>,
+        forward: &Forward,
+        cluster: &Arc<Cluster>,
+        exchange: Exchange,
+    ) -> Response {
+        let kind = Kind::of(&head.headers);
+        if head.method == Method::CONNECT {
+            return refuse(kind, Refusal::CONNECT);
+        }
+        let attempts = Attempts::new(self, route, forward, cluster, &exchange, head, body);
+        match attempts.run().await {
+            Ok(reply) => edited(reply, route, &exchange),
+            Err(refusal) => refuse(kind, refusal),
+        }
+    }
+}
+
+/// The request's exchange; one of its own for a request that came past no listener.
+fn exchange_of(head: &mut request::Parts) -> Exchange {
+    if let Some(exchange) = Exchange::of(&head.extensions) {
+        return exchange.clone();
+    }
+    let exchange = Exchange::begin("".into(), None);
+    head.extensions.insert(exchange.clone());
+    exchange
+}
+
+fn answer(direct: &Direct) -> Response {
+    let mut response = Response::new(Body::from(direct.body.clone()));
+    *response.status_mut() = direct.status;
+    response
+}
+
+fn see(redirect: &Redirect, head: &request::Parts, exchange: &Exchange) -> Response {
+    let mut response = Response::new(Body::empty());
+    match HeaderValue::try_from(redirect.location(head, exchange)) {
+        Ok(location) => {
+            *response.status_mut() = redirect.status;
+            response.headers_mut().insert(LOCATION, location);
+        }
+        Err(_) => *response.status_mut() = StatusCode::BAD_REQUEST,
+    }
+    response
+}
+
+fn edited(response: Response, route: &Route, exchange: &Exchange) -> Response {
+    let (mut head, body) = response.into_parts();
+    route.edit_response(&mut head, exchange);
+    Response::from_parts(head, body)
 }

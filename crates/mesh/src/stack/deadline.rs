@@ -104,6 +104,12 @@ fn timeout_of<R>(request: &Request<R>) -> Option<Result<Duration, Malformed>> {
     (Kind::of(request.headers()) == Kind::Grpc).then(|| parse(value))
 }
 
+/// How long the caller of a gRPC call waits from now on; a malformed header says nothing.
+pub(crate) fn of_headers(headers: &http::HeaderMap) -> Option<Duration> {
+    let value = headers.get(&GRPC_TIMEOUT)?;
+    parse(value).ok().filter(|_| Kind::of(headers) == Kind::Grpc)
+}
+
 /// The header breaks the protocol's rules.
 #[derive(Debug, PartialEq, Eq)]
 struct Malformed;

@@ -2,6 +2,7 @@
 
 use std::{fmt, io, path::PathBuf, sync::Arc};
 
+use futures::future::BoxFuture;
 use rustls::{
     ClientConfig, RootCertStore,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier},
@@ -18,7 +19,10 @@ use super::{
     settings::Settings,
     verify::Anyone,
 };
-use crate::{config::ConfigError, upstream::Protocol};
+use crate::{
+    config::ConfigError,
+    upstream::{Io, Protocol, Secure, Stream},
+};
 
 /// A connection under TLS, seen from the client.
 pub type TlsStream<S> = tokio_rustls::client::TlsStream<S>;
@@ -111,6 +115,26 @@ impl Connector {
             Some(name) => Ok(name.clone()),
             None => parse(fallback).map_err(invalid),
         }
+    }
+}
+
+impl Secure for Connector {
+    fn secure<'a>(
+        &'a self,
+        stream: Stream,
+        server_name: &'a str,
+        protocol: Protocol,
+    ) -> BoxFuture<'a, io::Result<Box<dyn Io>>> {
+        Box::pin(async move {
+            let stream = self.connect_for(stream, server_name, &[protocol]).await?;
+            match agreed(&stream) {
+                Some(other) if other != protocol => {
+                    let text = format!("the host speaks {other:?}, not {protocol:?}");
+                    Err(io::Error::new(io::ErrorKind::InvalidData, text))
+                }
+                _ => Ok(Box::new(stream) as Box<dyn Io>),
+            }
+        })
     }
 }
 

@@ -39,7 +39,7 @@ pub const OTHER_KEYS: &[OtherKey] = &[
 ];
 
 /// TLS of a listener, or towards a cluster.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TlsContext {
     /// Whether TLS is spoken at all. Default false.

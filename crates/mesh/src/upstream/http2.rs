@@ -1,0 +1,346 @@
+//! HTTP/2: a connection carries many requests at a time; there are as few as the hosts' limits on
+//! streams allow.
+
+mod body;
+mod link;
+mod pump;
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use tokio::time::Instant;
+
+pub(super) use self::{body::Body, link::Lease};
+use super::{
+    About, Failure, Fault, Protocol, connect,
+    sweep::{self, Sweep},
+    wait::{Grants, Queue, Waiting},
+};
+use crate::cluster::{Cluster, Host, Permit};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Pool(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    links: Vec<Link>,
+    /// Whether a connection is being made.
+    making: bool,
+    /// Connections that exist, retired ones too.
+    open: usize,
+    waiting: Queue<Grant>,
+    swept: bool,
+    closed: bool,
+}
+
+/// A connection that takes requests.
+#[derive(Debug)]
+struct Link {
+    sender: SendRequest<Bytes>,
+    about: About,
+    active: usize,
+    /// Requests that it may still begin.
+    left: u32,
+    reused: bool,
+    idle_since: Instant,
+    idle_timeout: Option<Duration>,
+}
+
+#[derive(Debug)]
+enum Grant {
+    /// Send over this.
+    Lease(Box<Lease>),
+    /// Look again.
+    Look,
+    /// The connection that this waited for could not be made.
+    Failed(Arc<str>),
+}
+
+/// The place of the connection that is being made.
+#[derive(Debug)]
+struct Making(Option<Arc<Pool>>);
+
+/// An open connection in the count of its pool.
+#[derive(Debug)]
+struct Counted {
+    pool: Weak<Pool>,
+    number: u64,
+    _permit: Option<Permit>,
+}
+
+enum Step {
+    Take(Lease),
+    Make(Making, Option<Permit>),
+    Wait(tokio::sync::oneshot::Receiver<Grant>),
+}
+
+impl Pool {
+    pub(super) async fn lease(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        host: &Host,
+        fresh: bool,
+    ) -> Result<Lease, Failure> {
+        let mut pending = None;
+        loop {
+            let wait = match self.step(cluster, fresh) {
+                Step::Take(lease) => return Ok(lease),
+                Step::Make(making, permit) => return self.make(cluster, host, making, permit).await,
+                Step::Wait(grant) => Waiting::new(&**self, grant),
+            };
+            if pending.is_none() {
+                pending = Some(cluster.limits().try_pending()?);
+            }
+            match wait.granted().await {
+                Some(Grant::Lease(lease)) => return Ok(*lease),
+                Some(Grant::Look) => {}
+                Some(Grant::Failed(why)) => return Err(Failure::new(Fault::Connect, &*why)),
+                None => return Err(Failure::new(Fault::Connect, "the pool is closed")),
+            }
+        }
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.state().open
+    }
+
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        // A connection ends with its last request, once nobody can begin another one.
+        let links = std::mem::take(&mut state.links);
+        drop(state);
+        drop(links);
+    }
+
+    fn step(self: &Arc<Self>, cluster: &Cluster, fresh: bool) -> Step {
+        let mut state = self.state();
+        if !fresh && let Some(lease) = self.take(&mut state) {
+            return Step::Take(lease);
+        }
+        if state.making {
+            return Step::Wait(state.waiting.push());
+        }
+        let permit = cluster.limits().try_connection().ok();
+        // As over HTTP/1.1, a pool may have one in spite of the limit.
+        if permit.is_none() && !state.links.is_empty() {
+            return Step::Wait(state.waiting.push());
+        }
+        state.making = true;
+        Step::Make(Making(Some(self.clone())), permit)
+    }
+
+    /// A place on the first connection that has one. Connections that are dead are forgotten.
+    fn take(self: &Arc<Self>, state: &mut State) -> Option<Lease> {
+        state.links.retain_mut(Link::is_alive);
+        let index = state.links.iter().position(Link::has_room)?;
+        let link = &mut state.links[index];
+        let lease = link.lease(self.clone());
+        if link.left == 0 {
+            state.links.swap_remove(index);
+        }
+        Some(lease)
+    }
+
+    /// A request over connection `number` is done.
+    fn release(self: &Arc<Self>, number: u64) {
+        let mut state = self.state();
+        let Some(link) = state.links.iter_mut().find(|link| link.about.number == number) else {
+            return;
+        };
+        link.active -= 1;
+        if link.active == 0 && link.idle_timeout.is_some() {
+            link.idle_since = Instant::now();
+            if !state.swept {
+                state.swept = sweep::begin(self);
+            }
+        }
+        self.serve(state);
+    }
+
+    /// Serves those who wait, as far as connections have room. The lock is released before leases
+    /// that nobody took are dropped, as they take it themselves.
+    fn serve(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        let mut back = None;
+        while !state.waiting.is_empty() && back.is_none() {
+            let Some(lease) = self.take(&mut state) else {
+                break;
+            };
+            back = state.waiting.grant(Grant::Lease(Box::new(lease))).err();
+        }
+        drop(state);
+        drop(back);
+    }
+
+    async fn make(
+        self: &Arc<Self>,
+        cluster: &Cluster,
+        host: &Host,
+        making: Making,
+        permit: Option<Permit>,
+    ) -> Result<Lease, Failure> {
+        let made = connect::connect(cluster, host, Protocol::Http2, async |stream| {
+            let about = About::of(&stream);
+            let counted = Counted::new(self, about.number, permit);
+            let sender = link::greet(stream, counted).await?;
+            Ok::<_, io::Error>(Link::new(sender, about, cluster))
+        });
+        match made.await {
+            Ok(link) => Ok(self.made(link, making)),
+            Err(failure) => Err(making.failed(failure)),
+        }
+    }
+
+    /// Takes in a connection, leases it to the one who made it, then to those who wait.
+    fn made(self: &Arc<Self>, mut link: Link, mut making: Making) -> Lease {
+        making.0 = None;
+        let lease = link.lease(self.clone());
+        let mut state = self.state();
+        state.making = false;
+        if link.left > 0 && !state.closed {
+            state.links.push(link);
+        }
+        self.serve(state);
+        // Whoever is first of those for whom there was no room makes the next one.
+        drop(self.state().waiting.grant(Grant::Look));
+        lease
+    }
+
+    fn gone(&self, number: u64) {
+        let mut state = self.state();
+        state.open -= 1;
+        let link = state.links.iter().position(|link| link.about.number == number);
+        let link = link.map(|index| state.links.swap_remove(index));
+        if !state.making {
+            drop(state.waiting.grant(Grant::Look));
+        }
+        drop(state);
+        drop(link);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Grants<Grant> for Pool {
+    fn give_back(&self, grant: Grant) {
+        match grant {
+            // Its drop releases the place, which serves the next.
+            Grant::Lease(lease) => drop(lease),
+            Grant::Look => drop(self.state().waiting.grant(Grant::Look)),
+            Grant::Failed(_) => {}
+        }
+    }
+
+    fn forget(&self) {
+        self.state().waiting.forget();
+    }
+}
+
+impl Sweep for Pool {
+    fn sweep(&self) -> bool {
+        let now = Instant::now();
+        let mut state = self.state();
+        let links = std::mem::take(&mut state.links);
+        let (kept, dead): (Vec<_>, Vec<_>) = links.into_iter().partition(|link| !link.is_expired(now));
+        state.links = kept;
+        state.swept = !state.links.is_empty();
+        let more = state.swept;
+        drop(state);
+        drop(dead);
+        more
+    }
+}
+
+impl Link {
+    fn new(sender: SendRequest<Bytes>, about: About, cluster: &Cluster) -> Self {
+        Self {
+            sender,
+            about,
+            active: 0,
+            left: cluster.max_requests_per_connection().unwrap_or(u32::MAX),
+            reused: false,
+            idle_since: Instant::now(),
+            idle_timeout: cluster.idle_timeout(),
+        }
+    }
+
+    /// Not so once the host said farewell.
+    fn is_alive(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        !matches!(self.sender.poll_ready(&mut cx), std::task::Poll::Ready(Err(_)))
+    }
+
+    fn has_room(&self) -> bool {
+        self.active < self.sender.current_max_send_streams()
+    }
+
+    fn is_expired(&self, now: Instant) -> bool {
+        self.active == 0
+            && self
+                .idle_timeout
+                .is_some_and(|limit| now - self.idle_since >= limit)
+    }
+
+    fn lease(&mut self, pool: Arc<Pool>) -> Lease {
+        let lease = Lease::new(self.sender.clone(), self.about, self.reused, pool);
+        self.active += 1;
+        self.left -= 1;
+        self.reused = true;
+        lease
+    }
+}
+
+impl Making {
+    /// Those who wait for the same connection fail with the one who made it: one after the other
+    /// they would all wait for the same time-out.
+    fn failed(mut self, failure: Failure) -> Failure {
+        let Some(pool) = self.0.take() else {
+            return failure;
+        };
+        let why: Arc<str> = failure.told().into();
+        let mut state = pool.state();
+        state.making = false;
+        while state.waiting.grant(Grant::Failed(why.clone())).is_ok() {}
+        failure
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.take() {
+            let mut state = pool.state();
+            state.making = false;
+            drop(state.waiting.grant(Grant::Look));
+        }
+    }
+}
+
+impl Counted {
+    fn new(pool: &Arc<Pool>, number: u64, permit: Option<Permit>) -> Self {
+        pool.state().open += 1;
+        Self {
+            pool: Arc::downgrade(pool),
+            number,
+            _permit: permit,
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        // The place is free for who is told.
+        self._permit = None;
+        if let Some(pool) = self.pool.upgrade() {
+            pool.gone(self.number);
+        }
+    }
+}
