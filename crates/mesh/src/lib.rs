@@ -32,6 +32,7 @@ pub mod drain;
 pub mod exchange;
 pub mod filter;
 pub mod listener;
+mod memory;
 pub mod metrics;
 pub mod proxy;
 pub mod reply;

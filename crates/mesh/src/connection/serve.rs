@@ -172,6 +172,7 @@ where
         Version::Http1 => {
             let io = TokioIo::new(Guarded::new(wire, &config));
             let connection = http1(&config).serve_connection(io, requests).with_upgrades();
+            let connection = pin!(connection);
             let end = http1::UpgradeableConnection::graceful_shutdown;
             drive(
                 connection,
@@ -187,6 +188,7 @@ where
             let io = TokioIo::new(wire);
             let tasks = StreamTasks(open.clone());
             let connection = http2(&config, tasks).serve_connection(io, requests);
+            let connection = pin!(connection);
             let end = http2::Connection::graceful_shutdown;
             let idle = |limit| idle(&open, limit);
             tokio::select! {
@@ -264,7 +266,7 @@ fn http2(config: &Config, tasks: StreamTasks) -> http2::Builder<StreamTasks> {
 /// Runs a connection to its end. Once the drain begins or it was idle for too long, it takes no
 /// further requests; once the drain's limit is over it is dropped, and its requests with it.
 async fn drive<C, E, I>(
-    connection: C,
+    mut connection: Pin<&mut C>,
     end: impl Fn(Pin<&mut C>),
     draining: impl Future<Output = ()>,
     idle: impl Fn(Option<Duration>) -> I,
@@ -275,7 +277,6 @@ where
     C: Future<Output = Result<(), E>>,
     I: Future<Output = ()>,
 {
-    let mut connection = pin!(connection);
     // The connection goes first: a request that has arrived is read before the farewell.
     tokio::select! {
         biased;

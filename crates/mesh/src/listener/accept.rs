@@ -2,6 +2,7 @@
 
 use std::{io, pin::pin, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -94,6 +95,7 @@ pub(super) async fn run<F>(
         config.max_connections.clamp(1, Semaphore::MAX_PERMITS),
     ));
     let mut draining = pin!(drain.draining());
+    let mut giving_back = pin!(connections.give_memory_back().fuse());
     let mut pause = Pause::default();
 
     let acceptor = match Acceptor::new(socket, local) {
@@ -114,6 +116,7 @@ pub(super) async fn run<F>(
             biased;
             () = &mut draining => break,
             accepted = accept => accepted,
+            () = &mut giving_back => continue,
         };
         match accepted {
             Ok((socket, remote, local)) => {
