@@ -222,3 +222,34 @@ impl Drop for OpenStream {
         self.0.streams.fetch_sub(1, Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn is_told_to_give_back(connections: &Connections) -> bool {
+        connections.0.many_closed.notified().now_or_never().is_some()
+    }
+
+    #[test]
+    fn memory_is_given_back_once_many_connections_are_gone() {
+        let connections = Connections::default();
+        let mut open: Vec<_> = (0..1000).map(|_| connections.add()).collect();
+        open.truncate(751);
+        assert!(!is_told_to_give_back(&connections));
+        open.truncate(750);
+        assert!(is_told_to_give_back(&connections));
+    }
+
+    #[test]
+    fn connections_that_come_and_go_are_no_reason_to_give_memory_back() {
+        let connections = Connections::default();
+        let _open: Vec<_> = (0..100).map(|_| connections.add()).collect();
+        for _ in 0..1000 {
+            drop(connections.add());
+        }
+        assert!(!is_told_to_give_back(&connections));
+    }
+}

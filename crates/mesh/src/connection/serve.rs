@@ -28,7 +28,6 @@ use super::{
 use crate::{
     BoxError, drain,
     listener::{Config, Protocol, Window},
-    tls::server::Peer,
 };
 
 /// Into how many parts the idle time is cut: the connection is closed after that many quiet ones.
@@ -141,10 +140,10 @@ where
     let mut draining = pin!(drain.draining());
     let begin = async {
         let tls = config.tls.get();
-        let mut stream = Stream::open(socket, tls.as_deref()).await?;
+        let (mut stream, peer) = Stream::open(socket, tls.as_deref()).await?;
         drop(tls);
         let (version, first) = sniff(&mut stream).await?;
-        std::io::Result::Ok((version, first, stream))
+        std::io::Result::Ok((version, first, stream, peer))
     };
     let begun = tokio::select! {
         biased;
@@ -152,12 +151,12 @@ where
         begun = timeout(config.header_timeout, Box::pin(begin)) => begun,
         () = &mut draining => return,
     };
-    let (version, first, stream) = match begun {
+    let (version, first, stream, peer) = match begun {
         Ok(Ok(begun)) => begun,
         Ok(Err(error)) => return tracing::debug!(remote = %info.remote(), %error, "closed before a request"),
         Err(_) => return tracing::debug!(remote = %info.remote(), "closed, as the client says nothing"),
     };
-    let info = describe(info, &stream);
+    let info = info.with(peer);
     let remote = info.remote();
     if !spoken(version, config.protocol) || !agreed(version, &info) {
         return tracing::debug!(%remote, ?version, "closed, as the listener does not speak this");
@@ -202,14 +201,6 @@ where
     };
     if let Err(error) = done {
         tracing::debug!(%remote, error = &error as &dyn std::error::Error, "connection failed");
-    }
-}
-
-/// Adds to what is known of a connection what its handshake told.
-pub(super) fn describe(info: Info, stream: &Stream) -> Info {
-    match stream {
-        Stream::Plain(_) => info,
-        Stream::Tls(stream) => info.under_tls(Peer::of(stream)),
     }
 }
 
@@ -323,6 +314,26 @@ mod tests {
     async fn open() -> Arc<Open> {
         let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
         Open::new(place, Connections::default().add(), drain::channel().1.hold())
+    }
+
+    #[test]
+    fn host_says_what_the_target_says_and_is_not_invented_over_http2() {
+        for (version, uri, host, expected) in [
+            (http::Version::HTTP_2, "http://a/", Some("b"), Some("a")),
+            (http::Version::HTTP_2, "http://a/", Some("A"), Some("A")),
+            (http::Version::HTTP_2, "http://a/", None, None),
+            (http::Version::HTTP_10, "http://a:1/", None, Some("a:1")),
+            (http::Version::HTTP_11, "/", Some("b"), Some("b")),
+        ] {
+            let mut request = Request::get(uri).version(version);
+            if let Some(host) = host {
+                request = request.header(HOST, host);
+            }
+            let mut request = request.body(()).unwrap();
+            name_host(&mut request);
+            let named = request.headers().get(HOST).map(|host| host.to_str().unwrap());
+            assert_eq!(named, expected, "{version:?} {uri}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,6 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{Address, tap::ReadTap, tls};
 
+/// `connection_idle_timeout` of a proxy, unless configured.
+const PROXY_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// `max_header_size` of a proxy over HTTP/1, unless configured.
+const PROXY_MAX_HEADER_BYTES: u32 = 8192;
+
 /// The settings of one listener; [`Config::new`] has defaults for all but name and address.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -106,6 +112,16 @@ impl Config {
             socket_mode: 0o660,
             taps: Vec::new(),
             tls: tls::server::Slot::default(),
+        }
+    }
+
+    /// A listener before a proxy: clients of HTTP/1 keep connections for 90 s, and heads of theirs
+    /// have at most 8192 bytes.
+    pub fn of_proxy(name: impl Into<String>, address: impl Into<Address>) -> Self {
+        Self {
+            idle_timeout: Some(PROXY_IDLE_TIMEOUT),
+            http1_max_header_bytes: Some(PROXY_MAX_HEADER_BYTES),
+            ..Self::new(name, address)
         }
     }
 
