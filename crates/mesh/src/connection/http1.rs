@@ -39,6 +39,8 @@ pub(super) struct Guarded {
     head: u64,
     due: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Runs while the client takes nothing of what there is to write.
+    untaken: Option<Pin<Box<Sleep>>>,
 }
 
 impl Guarded {
@@ -52,6 +54,7 @@ impl Guarded {
             head: 0,
             due: None,
             timer: None,
+            untaken: None,
         }
     }
 
@@ -123,9 +126,23 @@ impl AsyncRead for Guarded {
     }
 }
 
+impl Guarded {
+    /// Passes on how a write went, and fails once the client has taken nothing for too long.
+    fn poll_taken<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let Some(limit) = self.body_timeout.filter(|_| written.is_pending()) else {
+            self.untaken = None;
+            return written;
+        };
+        let timer = || Box::pin(sleep_until(Instant::now() + limit));
+        ready!(self.untaken.get_or_insert_with(timer).as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.wire).poll_write(cx, buf)
+        let written = Pin::new(&mut self.wire).poll_write(cx, buf);
+        self.poll_taken(cx, written)
     }
 
     fn poll_write_vectored(
@@ -133,7 +150,8 @@ impl AsyncWrite for Guarded {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.wire).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.wire).poll_write_vectored(cx, bufs);
+        self.poll_taken(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -141,10 +159,12 @@ impl AsyncWrite for Guarded {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.wire).poll_flush(cx)
+        let written = Pin::new(&mut self.wire).poll_flush(cx);
+        self.poll_taken(cx, written)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.wire).poll_shutdown(cx)
+        let written = Pin::new(&mut self.wire).poll_shutdown(cx);
+        self.poll_taken(cx, written)
     }
 }

@@ -243,6 +243,7 @@ fn http2(config: &Config, tasks: StreamTasks) -> http2::Builder<StreamTasks> {
         .keep_alive_interval(settings.keep_alive_interval)
         .keep_alive_timeout(settings.keep_alive_timeout)
         .max_concurrent_streams(settings.max_concurrent_streams)
+        .max_send_buf_size(settings.max_send_buffer)
         .max_pending_accept_reset_streams(settings.max_pending_accept_reset_streams)
         .max_header_list_size(config.max_header_bytes);
     match settings.window {

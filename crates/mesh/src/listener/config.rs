@@ -29,9 +29,9 @@ pub struct Config {
     /// How long a client may take to agree on TLS and to say which protocol it speaks, and over
     /// HTTP/1 to send the head of a request, once it has begun. Default 30 s.
     pub header_timeout: Duration,
-    /// How long a client may pause within the body of a request over HTTP/1; `None` for ever.
-    /// Streams of HTTP/2 may be as quiet as they like: calls that stream are, and their deadline
-    /// or the pings of [`Http2`] end them. Default 60 s.
+    /// How long a client may pause within the body of a request over HTTP/1, and within taking a
+    /// reply that is there; `None` for ever. Streams of HTTP/2 may be as quiet as they like, as
+    /// calls that stream are: their deadline or the pings of [`Http2`] end them. Default 60 s.
     pub body_timeout: Option<Duration>,
     /// How long a connection may be idle before it is closed: over HTTP/2 without an open stream,
     /// give or take a quarter; over HTTP/1 between requests, where `None` means `header_timeout`.
@@ -74,6 +74,9 @@ pub struct Http2 {
     pub max_concurrent_streams: u32,
     /// Flow-control windows.
     pub window: Window,
+    /// How much of a reply is held per stream until the peer takes it, in bytes, beside the piece
+    /// that comes on top. Default 65536.
+    pub max_send_buffer: usize,
     /// How many streams may be reset by the peer before they were looked at; more of them close
     /// the connection, as only an attack makes so many. Default 128.
     pub max_pending_accept_reset_streams: usize,
@@ -139,6 +142,7 @@ impl Default for Http2 {
             keep_alive_timeout: Duration::from_secs(20),
             max_concurrent_streams: 1024,
             window: Window::default(),
+            max_send_buffer: 64 * 1024,
             max_pending_accept_reset_streams: 128,
         }
     }

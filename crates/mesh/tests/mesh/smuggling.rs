@@ -248,6 +248,43 @@ async fn a_body_that_pauses_too_long_ends_the_connection_and_one_that_goes_on_do
 }
 
 #[tokio::test]
+async fn a_client_that_takes_nothing_of_its_reply_is_cut() {
+    let mut config = loopback();
+    config.body_timeout = Some(Duration::from_millis(200));
+    let dropped = Arc::new(tokio::sync::Notify::new());
+    let end = dropped.clone();
+    let service = service_fn(move |_: Request<Incoming>| {
+        let guard = Guard(end.clone());
+        let piece = move |_| {
+            let _held = &guard;
+            Ok::<_, Infallible>(hyper::body::Frame::data(bytes::Bytes::from(vec![0_u8; 1 << 16])))
+        };
+        let pieces = futures::StreamExt::map(futures::stream::iter(0_usize..), piece);
+        std::future::ready(Ok::<_, Infallible>(Response::new(
+            http_body_util::StreamBody::new(pieces),
+        )))
+    });
+    let server = Server::start(&config, service).await;
+    let mut client = server.connect().await;
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    tokio::time::timeout(Duration::from_secs(5), dropped.notified())
+        .await
+        .unwrap();
+}
+
+/// Tells when it is dropped.
+struct Guard(Arc<tokio::sync::Notify>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+#[tokio::test]
 async fn a_head_that_trickles_is_cut_although_it_never_pauses() {
     let mut config = loopback();
     config.header_timeout = Duration::from_millis(200);
