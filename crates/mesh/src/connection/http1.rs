@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
@@ -16,7 +17,7 @@ use tokio::{
 
 use self::framing::{Framing, Phase};
 use super::Wire;
-use crate::listener::Config;
+use crate::{drain, listener::Config};
 
 /// The first byte is allowed nowhere outside of a body: a parser that finds it refuses the request
 /// with 400. It looks only at heads that have an end.
@@ -27,7 +28,6 @@ const POISON: &[u8] = b"\0\r\n\r\n";
 /// The parser takes requests that others might take apart in another way, such as those with both
 /// `Transfer-Encoding` and `Content-Length`. Here, the line that makes it so is replaced by what no
 /// parser takes, and all behind it is dropped.
-#[derive(Debug)]
 pub(super) struct Guarded {
     wire: Wire,
     framing: Framing,
@@ -41,10 +41,13 @@ pub(super) struct Guarded {
     timer: Option<Pin<Box<Sleep>>>,
     /// Runs while the client takes nothing of what there is to write.
     untaken: Option<Pin<Box<Sleep>>>,
+    drain: drain::Watch,
+    /// The end of the drain, once what is carried is no longer HTTP: nobody else cuts it then.
+    cut: Option<BoxFuture<'static, ()>>,
 }
 
 impl Guarded {
-    pub(super) fn new(wire: Wire, config: &Config) -> Self {
+    pub(super) fn new(wire: Wire, config: &Config, drain: drain::Watch) -> Self {
         Self {
             wire,
             framing: Framing::new(config.http1_max_header_bytes()),
@@ -55,6 +58,8 @@ impl Guarded {
             due: None,
             timer: None,
             untaken: None,
+            drain,
+            cut: None,
         }
     }
 
@@ -92,6 +97,17 @@ impl Guarded {
     }
 }
 
+impl Guarded {
+    /// Reads what is no HTTP, until the drain ends.
+    fn poll_tunnel(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let cut = self.cut.get_or_insert_with(|| Box::pin(self.drain.cut()));
+        if cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        Pin::new(&mut self.wire).poll_read(cx, buf)
+    }
+}
+
 impl AsyncRead for Guarded {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -106,7 +122,7 @@ impl AsyncRead for Guarded {
             return Poll::Ready(Ok(()));
         }
         if this.wire.has_left_http() {
-            return Pin::new(&mut this.wire).poll_read(cx, buf);
+            return this.poll_tunnel(cx, buf);
         }
         let before = buf.filled().len();
         let Poll::Ready(read) = Pin::new(&mut this.wire).poll_read(cx, buf) else {

@@ -169,7 +169,7 @@ where
     };
     let done = match version {
         Version::Http1 => {
-            let io = TokioIo::new(Guarded::new(wire, &config));
+            let io = TokioIo::new(Guarded::new(wire, &config, drain.clone()));
             let connection = http1(&config).serve_connection(io, requests).with_upgrades();
             let connection = pin!(connection);
             let end = http1::UpgradeableConnection::graceful_shutdown;

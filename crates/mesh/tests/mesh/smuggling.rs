@@ -334,8 +334,8 @@ async fn between_requests_a_connection_may_be_idle_longer_than_a_head_may_take()
     }
 }
 
-#[tokio::test]
-async fn a_connection_that_left_http_carries_any_bytes_and_counts_until_it_ends() {
+/// A server that leaves HTTP to send back what it gets, and a client of it that did, too.
+async fn tunnel() -> (Server, tokio::net::TcpStream) {
     let service = service_fn(|mut request: Request<Incoming>| async move {
         let upgrade = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
@@ -360,6 +360,12 @@ async fn a_connection_that_left_http_carries_any_bytes_and_counts_until_it_ends(
         assert!(client.read_buf(&mut answer).await.unwrap() > 0);
     }
     assert!(answer.starts_with(b"HTTP/1.1 101 "));
+    (server, client)
+}
+
+#[tokio::test]
+async fn a_connection_that_left_http_carries_any_bytes_and_counts_until_it_ends() {
+    let (server, mut client) = tunnel().await;
     client.write_all(b"\0\n any: bytes\n\n").await.unwrap();
     let mut echo = [0; 15];
     client.read_exact(&mut echo).await.unwrap();
@@ -367,5 +373,13 @@ async fn a_connection_that_left_http_carries_any_bytes_and_counts_until_it_ends(
     assert_eq!(server.connections.open(), 1);
     drop(client);
     server.signal.drain().await;
+    assert_eq!(server.connections.open(), 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_left_http_is_cut_at_the_end_of_the_drain() {
+    let (server, mut client) = tunnel().await;
+    assert!(!server.signal.drain_within(Duration::from_millis(50)).await);
+    assert!(until_closed(&mut client).await.is_empty());
     assert_eq!(server.connections.open(), 0);
 }
