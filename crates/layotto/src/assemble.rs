@@ -46,6 +46,7 @@ use crate::{
     process_metrics,
     signals::Signals,
     sofa_tracer::SofaTracer,
+    zipkin,
 };
 
 /// How long calls under way may go on after the process was told to end.
@@ -351,7 +352,10 @@ impl Process {
                 .max_message_bytes
                 .unwrap_or(Options::default().max_message_bytes),
             api_token: options.api_token.clone(),
-            tracer: loaded.config.tracing.as_ref().map(|_| tracer(app)),
+            tracer: match &loaded.config.tracing {
+                Some(tracing) => Some(self.tracer(&tracing.driver, app)?),
+                None => None,
+            },
         };
         let dispatch = Dispatch::new(Arc::clone(&runtime), settings);
         let follow = grpc::follow(
@@ -369,6 +373,18 @@ impl Process {
                 &grpc.runtime,
             )),
             drain_limit: grpc.graceful_stop_timeout,
+        })
+    }
+
+    /// What is told of calls.
+    fn tracer(&self, driver: &config::TracingDriver, app: &config::App) -> anyhow::Result<Arc<dyn Tracer>> {
+        Ok(match driver {
+            config::TracingDriver::SofaTracer => Arc::new(SofaTracer::new(&app.app_id)),
+            config::TracingDriver::Zipkin(config) => {
+                let (tracer, reporter) = zipkin::new(config)?;
+                self.tasks.spawn(reporter.run(self.shutdown.clone()));
+                Arc::new(tracer)
+            }
         })
     }
 
@@ -390,10 +406,6 @@ impl Process {
         }
         self.admin.0.drain_within(CLOSE).await;
     }
-}
-
-fn tracer(app: &config::App) -> Arc<dyn Tracer> {
-    Arc::new(SofaTracer::new(&app.app_id))
 }
 
 /// How the callback channel reaches the application.

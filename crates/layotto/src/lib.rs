@@ -17,3 +17,4 @@ mod process_metrics;
 mod secrets;
 mod signals;
 mod sofa_tracer;
+mod zipkin;

@@ -39,7 +39,7 @@ pub(super) const LATER_NETWORK_FILTERS: &[&str] = &[
 ];
 
 /// Tracing drivers that this build does not have yet.
-pub(super) const LATER_TRACING_DRIVERS: &[&str] = &["jaeger", "Zipkin", "SkyWalking", "otel", "PluginDriver"];
+pub(super) const LATER_TRACING_DRIVERS: &[&str] = &["jaeger", "SkyWalking", "otel", "PluginDriver"];
 
 /// Types of the sections that this build has no kind of component for yet.
 pub(super) const LATER_SECTIONS: &[(&str, &[&str])] = &[

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use layotto_core::{Secret, Settings, health::Required};
+use layotto_mesh::trace::zipkin;
 use serde_json::Value as Json;
 use tracing::level_filters::LevelFilter;
 
@@ -305,10 +306,12 @@ pub struct Tracing {
 }
 
 /// What writes spans.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum TracingDriver {
     /// Upstream's `SOFATracer`.
     SofaTracer,
+    /// Sends them to a Zipkin server.
+    Zipkin(zipkin::Config),
 }
 
 /// `admin`.

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use layotto_core::{Registry, Secret};
+use layotto_mesh::trace::zipkin;
 use tracing::level_filters::LevelFilter;
 
 use super::{
@@ -202,7 +203,9 @@ fn tracing(field: &Field<'_>) -> Option<Tracing> {
     field.object(|o| {
         let enabled = o.get("enable").and_then(|field| field.boolean()).unwrap_or(false);
         let config = o.get("config");
-        let driver = o.get("driver").and_then(|field| tracing_driver(&field, enabled));
+        let driver = o
+            .get("driver")
+            .and_then(|field| tracing_driver(&field, config.as_ref(), enabled));
         if !enabled {
             return None;
         }
@@ -213,9 +216,11 @@ fn tracing(field: &Field<'_>) -> Option<Tracing> {
     })?
 }
 
-fn tracing_driver(field: &Field<'_>, enabled: bool) -> Option<TracingDriver> {
+fn tracing_driver(field: &Field<'_>, config: Option<&Field<'_>>, enabled: bool) -> Option<TracingDriver> {
     match field.text()? {
         "SOFATracer" => Some(TracingDriver::SofaTracer),
+        "Zipkin" if enabled => zipkin(config.unwrap_or(field)).map(TracingDriver::Zipkin),
+        "Zipkin" => None,
         driver if known::LATER_TRACING_DRIVERS.contains(&driver) => {
             if enabled {
                 field.unsupported(format!(
@@ -225,9 +230,34 @@ fn tracing_driver(field: &Field<'_>, enabled: bool) -> Option<TracingDriver> {
             None
         }
         driver => {
-            let known = list_of(["SOFATracer"].iter().chain(known::LATER_TRACING_DRIVERS));
+            let known = list_of(
+                ["SOFATracer", "Zipkin"]
+                    .iter()
+                    .chain(known::LATER_TRACING_DRIVERS),
+            );
             field.error(format!("found {driver:?}, expected {known}"));
             None
         }
     }
+}
+
+fn zipkin(config: &Field<'_>) -> Option<zipkin::Config> {
+    config.object(|o| {
+        let rate = o.get("sample_rate");
+        let config = zipkin::Config {
+            service_name: text(o, "service_name").unwrap_or_default(),
+            reporter_endpoint: text(o, "reporter_endpoint").unwrap_or_default(),
+            recorder_host_post: text(o, "recorder_host_post").unwrap_or_default(),
+            sample_rate: rate
+                .and_then(|field| field.number("a number from 0 to 1"))
+                .unwrap_or(1.0),
+        };
+        match config.check() {
+            Ok(()) => Some(config),
+            Err(error) => {
+                o.field().error(error.to_string());
+                None
+            }
+        }
+    })?
 }
