@@ -18,7 +18,7 @@ const MAX_BODY_BYTES: usize = 1 << 20;
 /// The type name of the filter that `flowcontrol` shows and changes.
 const FLOW_CONTROL: &str = "flowControlFilter";
 /// Upstream's number for a process that runs.
-const RUNNING: u8 = 6;
+pub const RUNNING: i64 = 6;
 
 const HELP: &str = "\
 GET  /api/v1/version

@@ -20,3 +20,4 @@ mod reload;
 mod secrets;
 mod signals;
 mod sofa_tracer;
+mod zipkin;

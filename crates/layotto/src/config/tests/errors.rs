@@ -335,8 +335,18 @@ fn metrics_tracing_and_administration() {
     check(
         &with("\"tracing\": {\"enable\": true, \"driver\": \"sofatracer\"}"),
         &[
-            "error: f:2: tracing.driver: found \"sofatracer\", expected \"SOFATracer\", \"jaeger\", \"Zipkin\", \
+            "error: f:2: tracing.driver: found \"sofatracer\", expected \"SOFATracer\", \"Zipkin\", \"jaeger\", \
              \"SkyWalking\", \"otel\" or \"PluginDriver\"",
+        ],
+    );
+    check(
+        &with(
+            "\"tracing\": {\"enable\": true, \"driver\": \"Zipkin\", \"config\": {\"service_name\": \"s\", \
+             \"reporter_endpoint\": \"127.0.0.1:9411\"}}",
+        ),
+        &[
+            "error: f:2: tracing.config: reporter_endpoint: found \"127.0.0.1:9411\", expected a URL such as \
+             \"http://127.0.0.1:9411/api/v2/spans\"",
         ],
     );
     check(
