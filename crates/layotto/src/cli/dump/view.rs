@@ -118,6 +118,8 @@ fn data(head: Head, payload: &[u8], style: Style, indent: &str, out: &mut impl W
     {
         let how = if compressed == 1 { ", compressed" } else { "" };
         writeln!(out, "{indent}gRPC message, {} bytes{how}", message.len())?;
+        // Protobuf's lengths are often line feeds: it would pass for text.
+        let style = if style == Style::Auto { Style::Hex } else { style };
         return self::payload(message, style, indent, out);
     }
     self::payload(content, style, indent, out)
