@@ -5,6 +5,7 @@ mod arguments;
 mod call;
 mod check;
 mod components;
+mod dump;
 mod init;
 mod start;
 mod stop;
@@ -58,6 +59,8 @@ enum Command {
     Components(components::ComponentsArgs),
     /// Call a method of the runtime API
     Call(call::CallArgs),
+    /// Look at what the traffic dump of a listener wrote
+    Dump(dump::DumpArgs),
     /// Do nothing, as upstream: the configuration is read at the start only
     Reload,
 }
@@ -123,6 +126,7 @@ fn dispatch(
         Command::Init(args) => init::init(&args),
         Command::Components(args) => components::components(&args, registry),
         Command::Call(args) => call::call(args),
+        Command::Dump(args) => dump::dump(&args),
         Command::Reload => print("reload does nothing: end the process and start it again\n"),
     }
 }
