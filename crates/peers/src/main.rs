@@ -63,7 +63,11 @@ fn main() -> anyhow::Result<ExitCode> {
             Command::Test(options) => {
                 process::raise_file_limit();
                 let passed = runner::run(cases::all(), &options).await;
-                Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+                Ok(if passed {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::FAILURE
+                })
             }
             Command::Copy { address, host } => {
                 proxy::serve_copy(address, host).await?;

@@ -2,7 +2,7 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/bytes/N` | N bytes |
+//! | `/bytes/N` | N bytes, after the whole request was read |
 //! | `/echo` | the body, as it comes in, and its trailers |
 //! | `/count` | how many bytes the body had, as text |
 //! | `/trailers` | `hello`, then the trailer `x-end: yes` |
@@ -128,12 +128,20 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
     if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
         return Ok(grpc(request).await);
     }
+    let head = request.method() == http::Method::HEAD;
     let path = request.uri().path().to_owned();
     let mut words = path.trim_start_matches('/').splitn(2, '/');
     let word = words.next().unwrap_or_default();
-    let number: usize = words.next().and_then(|word| word.parse().ok()).unwrap_or_default();
+    let number: usize = words
+        .next()
+        .and_then(|word| word.parse().ok())
+        .unwrap_or_default();
     Ok(match word {
-        "bytes" => bytes(number),
+        "bytes" if head => bytes(number).map(|_| empty()),
+        "bytes" => {
+            drop(request.into_body().collect().await);
+            bytes(number)
+        }
         "echo" => Response::new(request.into_body().boxed_unsync()),
         "count" => count(request.into_body()).await,
         "trailers" => trailers(),
@@ -157,6 +165,10 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
 fn text(content: impl Into<Bytes>) -> Response<Body> {
     let body = Full::new(content.into()).map_err(|never| match never {});
     Response::new(body.boxed_unsync())
+}
+
+fn empty() -> Body {
+    text(Bytes::new()).into_body()
 }
 
 /// The length is said; the bytes are made one chunk at a time.
@@ -230,9 +242,8 @@ async fn grpc(request: Request<Incoming>) -> Response<Body> {
     fields.insert("grpc-status", HeaderValue::from_static("0"));
     let frames = [Ok(Frame::data(message)), Ok(Frame::trailers(fields))];
     let mut response = Response::new(StreamBody::new(futures::stream::iter(frames)).boxed_unsync());
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/grpc"),
-    );
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
 }

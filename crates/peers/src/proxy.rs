@@ -41,13 +41,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Copy,
-        Self::HaProxy,
-        Self::Nginx,
-        Self::Envoy,
-        Self::Layotto,
-    ];
+    pub const ALL: [Self; 5] = [Self::Copy, Self::HaProxy, Self::Nginx, Self::Envoy, Self::Layotto];
 
     /// Its name, as one types it.
     pub fn name(self) -> &'static str {
@@ -130,12 +124,11 @@ pub struct Prepared {
     pub folder: TempDir,
 }
 
-/// Writes what `kind` needs to do what `plan` says.
+/// Writes what `kind`, which is the program `program`, needs to do what `plan` says.
 ///
 /// # Errors
-/// Where the program is missing.
-pub fn prepare(kind: Kind, plan: &Plan) -> Result<Prepared> {
-    let program = kind.program().map_err(anyhow::Error::msg)?;
+/// Where its files cannot be written.
+pub fn prepare(kind: Kind, program: &Path, plan: &Plan) -> Result<Prepared> {
     let folder = tempfile::tempdir()?;
     let address = free_address();
     let config = folder.path().join(match kind {
@@ -189,7 +182,8 @@ impl Proxy {
     /// # Errors
     /// Where the program is missing, or does not come up.
     pub async fn start(kind: Kind, plan: &Plan) -> Result<Self> {
-        let mut prepared = prepare(kind, plan)?;
+        let program = kind.program().map_err(anyhow::Error::msg)?;
+        let mut prepared = prepare(kind, &program, plan)?;
         let log = prepared.folder.path().join("log");
         let mut process = Process::start(&mut prepared.command, log)?;
         process.wait_for(prepared.address).await?;

@@ -30,7 +30,9 @@ const SAMPLE: Duration = Duration::from_millis(20);
 
 pub fn cases() -> Vec<Case> {
     let case = |attack: Attack| {
-        Case::long(format!("abuse::{}", attack.name()), &[], move |lab| run(lab, attack))
+        Case::long(format!("abuse::{}", attack.name()), &[], move |lab| {
+            run(lab, attack)
+        })
     };
     Attack::ALL.into_iter().map(case).collect()
 }
@@ -46,7 +48,7 @@ async fn run(lab: Lab, attack: Attack) -> Result<()> {
     let origin = Origin::start().await?;
     let plan = Plan {
         front: protocol,
-        ..Plan::of(Protocol::Http1, origin.address)
+        ..Plan::of(protocol, origin.address)
     };
     let proxy = Proxy::start(lab.kind, &plan).await?;
     let time = lab.seconds(2, 30);

@@ -7,7 +7,7 @@ use layotto_peers::{
 };
 
 use super::{curl, requests::no_failure};
-use crate::runner::Case;
+use crate::runner::{Case, Ignored};
 
 pub fn cases() -> Vec<Case> {
     let backs = [
@@ -20,10 +20,13 @@ pub fn cases() -> Vec<Case> {
             format!("back_end::{name}"),
             &["curl", program],
             move |lab| async move {
+                if lab.kind == Kind::Nginx && protocol == Protocol::Http2 {
+                    return Err(Ignored("nginx 1.22 speaks HTTP/2 to gRPC servers only".into()).into());
+                }
                 let origin = Origin::start().await?;
                 let back = Proxy::start(kind, &Plan::of(protocol, origin.address)).await?;
                 let proxy = Proxy::start(lab.kind, &Plan::of(protocol, back.address)).await?;
-                curl::whole(&curl::Curl::new(protocol, proxy.address)).await?;
+                curl::whole(&curl::Curl::new(protocol, proxy.address, &[lab.kind, kind])).await?;
                 if protocol == Protocol::Http1 {
                     let load = Load {
                         connections: 8,

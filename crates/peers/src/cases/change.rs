@@ -62,7 +62,10 @@ async fn recovery(proxy: &Proxy) -> Result<Duration> {
         ..load(proxy, Duration::from_millis(20))
     };
     while run(&one).await.calls == 0 {
-        ensure!(begun.elapsed() < NOTICE, "no answer {NOTICE:?} after the host is back");
+        ensure!(
+            begun.elapsed() < NOTICE,
+            "no answer {NOTICE:?} after the host is back"
+        );
     }
     Ok(begun.elapsed())
 }
@@ -135,7 +138,10 @@ async fn takes_effect(proxy: &Proxy, host: &Origin) -> Result<()> {
     proxy.reload(&Plan::of(Protocol::Http1, host.address))?;
     let begun = Instant::now();
     while host.requests() == 0 {
-        ensure!(begun.elapsed() < NOTICE * 2, "the last configuration is not in force");
+        ensure!(
+            begun.elapsed() < NOTICE * 2,
+            "the last configuration is not in force"
+        );
         let round: Round = run(&load(proxy, Duration::from_millis(50))).await;
         ensure!(round.failed == 0, "{:?}", round.first_failure);
         sleep(Duration::from_millis(10)).await;

@@ -32,7 +32,7 @@ pub fn cases() -> Vec<Case> {
                 return Err(Ignored("nginx 1.22 speaks HTTP/2 to gRPC servers only".into()).into());
             }
             let proxy = Proxy::start(lab.kind, &plan).await?;
-            let curl = Curl::new(front, proxy.address);
+            let curl = Curl::new(front, proxy.address, &[lab.kind]);
             whole(&curl).await?;
             trailers(&curl, lab, back).await
         })
@@ -44,6 +44,8 @@ pub fn cases() -> Vec<Case> {
 pub struct Curl {
     front: Protocol,
     address: SocketAddr,
+    /// How much is echoed: nginx stops reading when the answer begins before the request ends.
+    echo: usize,
 }
 
 /// What curl printed.
@@ -54,8 +56,13 @@ struct Answer {
 }
 
 impl Curl {
-    pub fn new(front: Protocol, address: SocketAddr) -> Self {
-        Self { front, address }
+    pub fn new(front: Protocol, address: SocketAddr, through: &[Kind]) -> Self {
+        let echo = if through.contains(&Kind::Nginx) {
+            LARGE / 1000
+        } else {
+            LARGE
+        };
+        Self { front, address, echo }
     }
 
     /// Asks for `path`; the answer's head is checked for the version of HTTP.
@@ -130,21 +137,35 @@ async fn large_bodies(curl: &Curl) -> Result<()> {
         "{} bytes went up",
         String::from_utf8_lossy(&up.body)
     );
-    let chunked = ["-T", "-", "-X", "POST", "--data-binary", &data];
-    let both = curl.ask("/echo", chunked.get(4..).unwrap_or_default()).await?;
-    ensure!(both.body == content, "the echo differs");
+    std::fs::write(&file, &content[..curl.echo])?;
+    let both = curl.ask("/echo", &["--data-binary", &data]).await?;
+    ensure!(both.body == content[..curl.echo], "the echo differs");
     if curl.front == Protocol::Http1 {
         let more = ["-H", "transfer-encoding: chunked", "--data-binary", &data];
         let both = curl.ask("/echo", &more).await?;
-        ensure!(both.body == content, "the echo of chunks differs");
+        ensure!(both.body == content[..curl.echo], "the echo of chunks differs");
     }
     Ok(())
 }
 
 async fn expectation(curl: &Curl) -> Result<()> {
-    let more = ["-H", "expect: 100-continue", "--expect100-timeout", "20", "-d", "hello"];
-    let answer = curl.ask("/echo", &more).await?;
-    ensure!(answer.body == b"hello", "{}", answer.log);
+    // Over HTTP/2 curl sends the body without being told to, after this time.
+    let patience = if curl.front == Protocol::Http1 {
+        "20"
+    } else {
+        "0.1"
+    };
+    let more = [
+        "-H",
+        "expect: 100-continue",
+        "--expect100-timeout",
+        patience,
+        "-d",
+        "hello",
+    ];
+    // The origin reads all before it answers, so that there is something to wait for.
+    let answer = curl.ask("/count", &more).await?;
+    ensure!(answer.body == b"5", "{}", answer.log);
     if curl.front == Protocol::Http1 {
         ensure!(answer.log.contains("< HTTP/1.1 100"), "no 100: {}", answer.log);
     }
@@ -203,9 +224,9 @@ async fn trailers(curl: &Curl, lab: Lab, back: Protocol) -> Result<()> {
     let answer = curl.ask("/trailers", &["-H", "te: trailers"]).await?;
     ensure!(answer.body == b"hello", "{:?}", answer.body);
     ensure!(
-        answer.log.contains("x-end: yes"),
-        "no trailers, {}",
-        answer.log
+        answer.field("x-end") == Some("yes"),
+        "no trailers: {}",
+        answer.head
     );
     Ok(())
 }

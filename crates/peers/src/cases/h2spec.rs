@@ -17,28 +17,43 @@ const ACCEPTED: &str = include_str!("h2spec_accepted.txt");
 const LEAST: usize = 132;
 
 pub fn cases() -> Vec<Case> {
-    vec![Case::new("h2spec::failures_are_the_accepted_ones", &["h2spec"], |lab| async move {
-        let origin = Origin::start().await?;
-        let plan = Plan {
-            front: Protocol::Http2,
-            ..Plan::of(Protocol::Http1, origin.address)
-        };
-        let proxy = Proxy::start(lab.kind, &plan).await?;
-        let folder = tempfile::tempdir()?;
-        let report = folder.path().join("report.xml").display().to_string();
-        let port = proxy.address.port().to_string();
-        let arguments = ["-h", "127.0.0.1", "-p", &port, "-P", "/bytes/100", "-o", "2", "-j", &report];
-        // It ends with 1 where one test fails.
-        let ended = output("h2spec", arguments).await?;
-        let text = std::fs::read_to_string(&report)
-            .with_context(|| String::from_utf8_lossy(&ended.stdout).into_owned())?;
-        let report = Report::read(&text);
-        println!("h2spec: {} of {} passed; failed:", report.passed, report.tests);
-        for failed in &report.failed {
-            println!("  {failed}");
-        }
-        report.judge(lab.kind)
-    })]
+    vec![Case::new(
+        "h2spec::failures_are_the_accepted_ones",
+        &["h2spec"],
+        |lab| async move {
+            let origin = Origin::start().await?;
+            let plan = Plan {
+                front: Protocol::Http2,
+                ..Plan::of(Protocol::Http1, origin.address)
+            };
+            let proxy = Proxy::start(lab.kind, &plan).await?;
+            let folder = tempfile::tempdir()?;
+            let report = folder.path().join("report.xml").display().to_string();
+            let port = proxy.address.port().to_string();
+            let arguments = [
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &port,
+                "-P",
+                "/bytes/100",
+                "-o",
+                "2",
+                "-j",
+                &report,
+            ];
+            // It ends with 1 where one test fails.
+            let ended = output("h2spec", arguments).await?;
+            let text = std::fs::read_to_string(&report)
+                .with_context(|| String::from_utf8_lossy(&ended.stdout).into_owned())?;
+            let report = Report::read(&text);
+            println!("h2spec: {} of {} passed; failed:", report.passed, report.tests);
+            for failed in &report.failed {
+                println!("  {failed}");
+            }
+            report.judge(lab.kind)
+        },
+    )]
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -58,7 +73,9 @@ impl Report {
             let case = case.split("</testcase>").next().unwrap_or_default();
             if case.contains("<failure") || case.contains("<error") {
                 let name = |name| attribute(case, name).unwrap_or_default();
-                report.failed.insert(format!("{} {}", name("package"), name("classname")));
+                report
+                    .failed
+                    .insert(format!("{} {}", name("package"), name("classname")));
             } else if !case.contains("<skipped") {
                 report.passed += 1;
             }

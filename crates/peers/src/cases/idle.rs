@@ -29,7 +29,10 @@ async fn connections(lab: Lab) -> Result<()> {
     let origin = Origin::start().await?;
     let proxy = Proxy::start(lab.kind, &Plan::of(Protocol::Http2, origin.address)).await?;
     let call = message(&[b'x'; 100]);
-    Client::connect(proxy.address).await?.call("/a.B/C", &call).await?;
+    Client::connect(proxy.address)
+        .await?
+        .call("/a.B/C", &call)
+        .await?;
     let before = proxy.process.resident()?;
     let open = |number| {
         let call = call.clone();
@@ -51,7 +54,10 @@ async fn connections(lab: Lab) -> Result<()> {
     println!("idle: {count} connections, {each} bytes of resident memory each");
     ensure!(each <= MOST, "{each} bytes for each connection");
     let begun = Instant::now();
-    Client::connect(proxy.address).await?.call("/a.B/C", &call).await?;
+    Client::connect(proxy.address)
+        .await?
+        .call("/a.B/C", &call)
+        .await?;
     ensure!(begun.elapsed() < PROMPT, "a new call took {:?}", begun.elapsed());
     // None was given up.
     for mut client in clients {

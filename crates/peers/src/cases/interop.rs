@@ -9,7 +9,7 @@ use layotto_peers::{
 use super::{succeed, tool};
 use crate::runner::{Case, Lab};
 
-/// Those that need no cloud and no certificates.
+/// Those that need no cloud, no certificates and no other kind of server.
 const TESTS: &[&str] = &[
     "empty_unary",
     "large_unary",
@@ -25,9 +25,6 @@ const TESTS: &[&str] = &[
     "custom_metadata",
     "unimplemented_method",
     "unimplemented_service",
-    "pick_first_unary",
-    "orca_per_rpc",
-    "orca_oob",
 ];
 
 pub fn cases() -> Vec<Case> {

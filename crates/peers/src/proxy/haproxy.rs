@@ -30,7 +30,10 @@ frontend front
         }
     );
     for number in 0..plan.routes {
-        line(&mut text, format_args!("use_backend back if {{ path /route/{number} }}"));
+        line(
+            &mut text,
+            format_args!("use_backend back if {{ path /route/{number} }}"),
+        );
     }
     line(&mut text, format_args!("default_backend back"));
     text.push_str("backend back\n    balance roundrobin\n");

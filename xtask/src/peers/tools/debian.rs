@@ -45,12 +45,7 @@ pub fn get(folder: &Folder) -> Result<()> {
     }
     let root = folder.path().join("debian");
     for package in fs::read_dir(downloads.path())? {
-        process::capture(
-            Command::new("dpkg-deb")
-                .arg("-x")
-                .arg(package?.path())
-                .arg(&root),
-        )?;
+        process::capture(Command::new("dpkg-deb").arg("-x").arg(package?.path()).arg(&root))?;
     }
     for (program, place) in PROGRAMS.iter().zip(["sbin", "sbin", "bin", "bin"]) {
         wrap(folder, &root, program, place)?;

@@ -15,10 +15,7 @@ pub const PROGRAMS: &[&str] = &["h2spec", "interop_client", "interop_server"];
 
 /// Where each comes from, and at which version.
 const PACKAGES: [(&str, &str); 3] = [
-    (
-        "github.com/summerwind/h2spec/cmd/h2spec",
-        "v2.2.1+incompatible",
-    ),
+    ("github.com/summerwind/h2spec/cmd/h2spec", "v2.2.1+incompatible"),
     ("google.golang.org/grpc/interop/client", "v1.85.0"),
     ("google.golang.org/grpc/interop/server", "v1.85.0"),
 ];
