@@ -56,14 +56,13 @@ pub fn soak(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
 
 /// The tests, built, with all they need.
 fn command(workspace: &Workspace) -> Result<Command> {
-    let layotto = workspace.layotto(Profile::Debug)?;
     let mut build = workspace.cargo(["build", "--quiet", "--locked", "--package", PACKAGE]);
     process::run(&mut build)?;
     let mut peers = Command::new(workspace.bin_dir(Profile::Debug).join(PACKAGE));
     peers.arg("test").envs(environment(workspace)?);
-    peers.env(BINARY, layotto);
-    if let Some(proxy) = env::var_os(PROXY) {
-        peers.arg("--proxy").arg(proxy);
-    }
+    match env::var_os(PROXY) {
+        Some(proxy) => peers.arg("--proxy").arg(proxy),
+        None => peers.env(BINARY, workspace.layotto(Profile::Debug)?),
+    };
     Ok(peers)
 }

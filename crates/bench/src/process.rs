@@ -58,6 +58,11 @@ impl Server {
         })
     }
 
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Processor time used so far by all threads, of its children too.
     pub fn processor_time(&self) -> anyhow::Result<Duration> {
         let mut nanos = 0;

@@ -7,9 +7,13 @@ mod idle;
 mod invoke;
 pub mod table;
 
-use std::{net::SocketAddr, process::Command};
+use std::{
+    net::SocketAddr,
+    process::Command,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use bytes::Bytes;
 use layotto_peers::{
     load::grpc,
@@ -18,10 +22,14 @@ use layotto_peers::{
 use layotto_proto::runtime::v1::SayHelloRequest;
 use prost::Message;
 use tempfile::TempDir;
+use tokio::{net::TcpStream, time::sleep};
 
 use self::table::Line;
 use crate::{cases::Options, process::Server};
 
+/// Longest wait for a proxy to listen.
+const PATIENCE: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(10);
 /// What the floor of gRPC answers.
 const METHOD: &str = "/spec.proto.runtime.v1.Runtime/SayHello";
 
@@ -69,10 +77,10 @@ async fn start(options: &Options, kind: Kind, plan: &Plan) -> Result<Result<Runn
         Ok(program) => prepare(kind, &program, plan)?,
         Err(reason) => return Ok(Err(reason)),
     };
-    let server = Server::start(&mut prepared.command, prepared.address.to_string())?;
-    listens(prepared.address)
-        .await
-        .with_context(|| format!("{} does not start", kind.name()))?;
+    let mut server = Server::start(&mut prepared.command, prepared.address.to_string())?;
+    if let Err(error) = listens(&mut server, prepared.address).await {
+        return Ok(Err(error.to_string()));
+    }
     Ok(Ok(Running {
         address: prepared.address,
         server,
@@ -80,12 +88,13 @@ async fn start(options: &Options, kind: Kind, plan: &Plan) -> Result<Result<Runn
     }))
 }
 
-/// Waits until something listens.
-async fn listens(address: SocketAddr) -> Result<()> {
-    let begun = std::time::Instant::now();
-    while tokio::net::TcpStream::connect(address).await.is_err() {
-        anyhow::ensure!(begun.elapsed().as_secs() < 20, "nothing listens at {address}");
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+/// Waits until `server` listens at `address`.
+async fn listens(server: &mut Server, address: SocketAddr) -> Result<()> {
+    let begun = Instant::now();
+    while TcpStream::connect(address).await.is_err() {
+        ensure!(server.is_alive(), "it ended instead of listening");
+        ensure!(begun.elapsed() < PATIENCE, "it does not listen");
+        sleep(POLL).await;
     }
     Ok(())
 }

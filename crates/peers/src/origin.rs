@@ -44,12 +44,19 @@ const CHUNK: usize = 64 << 10;
 
 type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 
+/// What arrived so far.
+#[derive(Debug, Default)]
+struct Seen {
+    requests: AtomicU64,
+    connections: AtomicU64,
+}
+
 /// A running back end of this process; dropping it closes its port and its connections.
 #[derive(Debug)]
 pub struct Origin {
     /// Where it listens.
     pub address: SocketAddr,
-    requests: Arc<AtomicU64>,
+    seen: Arc<Seen>,
     _tasks: JoinSet<()>,
 }
 
@@ -69,20 +76,24 @@ impl Origin {
     pub async fn start_at(address: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let requests = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&requests);
+        let seen = Arc::new(Seen::default());
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, counter));
+        tasks.spawn(accept(listener, Arc::clone(&seen)));
         Ok(Self {
             address,
-            requests,
+            seen,
             _tasks: tasks,
         })
     }
 
     /// Requests that arrived so far.
     pub fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
+        self.seen.requests.load(Ordering::Relaxed)
+    }
+
+    /// Connections that were opened so far.
+    pub fn connections(&self) -> u64 {
+        self.seen.connections.load(Ordering::Relaxed)
     }
 }
 
@@ -97,12 +108,13 @@ pub async fn serve() -> Result<()> {
     Ok(())
 }
 
-async fn accept(listener: TcpListener, requests: Arc<AtomicU64>) {
+async fn accept(listener: TcpListener, seen: Arc<Seen>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         // Without it, small answers wait for acknowledgements.
         drop(stream.set_nodelay(true));
-        let requests = Arc::clone(&requests);
+        seen.connections.fetch_add(1, Ordering::Relaxed);
+        let seen = Arc::clone(&seen);
         connections.spawn(async move {
             let mut server = auto::Builder::new(TokioExecutor::new());
             server.http1().max_buf_size(MOST_HEADERS);
@@ -113,7 +125,7 @@ async fn accept(listener: TcpListener, requests: Arc<AtomicU64>) {
                 .initial_stream_window_size(1 << 20)
                 .initial_connection_window_size(8 << 20);
             let service = hyper::service::service_fn(move |request| {
-                requests.fetch_add(1, Ordering::Relaxed);
+                seen.requests.fetch_add(1, Ordering::Relaxed);
                 answer(request)
             });
             // How a connection ends is the client's business.

@@ -75,9 +75,9 @@ impl Sidecar {
         let mut command = Command::new(&options.binary);
         command.arg("start").arg("-c").arg(&config);
         command.arg("--data-dir").arg(folder.path().join("data"));
-        let server = Server::start(&mut command, plain.to_string())?;
-        listens(plain).await?;
-        listens(api).await?;
+        let mut server = Server::start(&mut command, plain.to_string())?;
+        listens(&mut server, plain).await?;
+        listens(&mut server, api).await?;
         let plain = Running {
             server,
             address: plain,

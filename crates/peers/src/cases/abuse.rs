@@ -67,6 +67,7 @@ async fn run(lab: Lab, attack: Attack) -> Result<()> {
     };
     let (during, outcome) = tokio::join!(bystander(&proxy, protocol, time), attacked);
     let outcome = outcome?;
+    ensure!(outcome.sent > 0, "the attacker sent nothing");
     let growth = peak.load(Ordering::Relaxed).saturating_sub(before);
     println!(
         "{}: {} connections, {} frames, {} closed, codes {:?}; grew by {} KiB; others' p99 {:?}, {:?} before",

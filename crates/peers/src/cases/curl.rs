@@ -98,8 +98,8 @@ impl Curl {
 impl Answer {
     /// The last status; there may be a 100 before it.
     fn status(&self) -> Result<u16> {
-        let lines = self.head.lines().filter(|line| line.starts_with("HTTP/"));
-        let status = lines.last().and_then(|line| line.split(' ').nth(1));
+        let mut lines = self.head.lines().filter(|line| line.starts_with("HTTP/"));
+        let status = lines.next_back().and_then(|line| line.split(' ').nth(1));
         Ok(status.context("no status")?.parse()?)
     }
 

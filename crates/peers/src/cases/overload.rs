@@ -17,7 +17,7 @@ use crate::runner::{Case, Ignored};
 
 /// Requests under way that the proxy permits; each takes [`WORK`].
 const ROOM: usize = 20;
-const WORK: Duration = Duration::from_millis(20);
+const WORK: Duration = Duration::from_millis(50);
 const TIMES: usize = 5;
 /// Share of the peak that must still be served.
 const GOODPUT: f64 = 0.9;

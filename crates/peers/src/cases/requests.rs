@@ -10,6 +10,9 @@ use layotto_peers::{
 use super::{output, succeed};
 use crate::runner::Case;
 
+/// Connections to the back end that 16 clients may need.
+const MOST_KEPT: u64 = 64;
+
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("load::h2load_http2", &["h2load"], |lab| async move {
@@ -49,6 +52,11 @@ pub fn cases() -> Vec<Case> {
                 && !printed.contains("Non-2xx")
                 && !printed.contains("Socket errors");
             ensure!(good, "{printed}");
+            let connections = origin.connections();
+            ensure!(
+                connections <= MOST_KEPT,
+                "{connections} connections to the back end"
+            );
             Ok(())
         }),
     ]
