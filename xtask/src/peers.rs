@@ -42,27 +42,27 @@ pub fn environment(workspace: &Workspace) -> Result<Vec<(&'static str, OsString)
 /// The step of `cargo xtask test`: every case, the long ones shortened.
 pub fn check(workspace: &Workspace) -> Result<Outcome> {
     let mut report = Report::default();
-    let status = test::stream(&mut command(workspace)?, &mut report);
+    let status = test::stream(&mut command(workspace, Profile::Debug)?, &mut report);
     report.print_skipped();
     status?;
     Ok(Outcome::Done(report.totals()))
 }
 
-/// The long cases in full.
+/// The long cases in full, of the build that users run.
 pub fn soak(workspace: &Workspace, filter: Option<&str>) -> Result<()> {
-    let mut peers = command(workspace)?;
+    let mut peers = command(workspace, Profile::Release)?;
     process::run(peers.arg("--soak").args(filter))
 }
 
-/// The tests, built, with all they need.
-fn command(workspace: &Workspace) -> Result<Command> {
+/// The tests, built, with all they need; `profile` is that of the binary under test.
+fn command(workspace: &Workspace, profile: Profile) -> Result<Command> {
     let mut build = workspace.cargo(["build", "--quiet", "--locked", "--package", PACKAGE]);
     process::run(&mut build)?;
     let mut peers = Command::new(workspace.bin_dir(Profile::Debug).join(PACKAGE));
     peers.arg("test").envs(environment(workspace)?);
     match env::var_os(PROXY) {
         Some(proxy) => peers.arg("--proxy").arg(proxy),
-        None => peers.env(BINARY, workspace.layotto(Profile::Debug)?),
+        None => peers.env(BINARY, workspace.layotto(profile)?),
     };
     Ok(peers)
 }

@@ -19,8 +19,8 @@ const BATCH: u32 = 100;
 const LIMIT: Duration = Duration::from_millis(200);
 /// Connections of slowloris.
 const SLOW: usize = 200;
-/// Connections without a window, and the answers that each holds up: 500 in all.
-const STALLED: usize = 50;
+/// Connections without a window, and the answers that each holds up.
+const STALLED: usize = 10;
 const ANSWERS: u32 = 10;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 

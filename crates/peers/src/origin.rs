@@ -121,7 +121,10 @@ async fn accept(listener: TcpListener, seen: Arc<Seen>) {
             server
                 .http2()
                 .max_header_list_size(256 << 10)
-                .max_concurrent_streams(10_000)
+                .max_concurrent_streams(100_000)
+                // It is no judge of what the proxy's clients do.
+                .max_pending_accept_reset_streams(100_000)
+                .max_local_error_reset_streams(None)
                 .initial_stream_window_size(1 << 20)
                 .initial_connection_window_size(8 << 20);
             let service = hyper::service::service_fn(move |request| {

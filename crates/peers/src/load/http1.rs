@@ -25,7 +25,8 @@ pub struct Load {
     pub connections: usize,
     /// How long.
     pub time: Duration,
-    /// Pause of a connection after each request, good or not.
+    /// Mean pause of a connection after each request, good or not. Each has its own, from half to one
+    /// and a half of this, so that they do not come in step.
     pub pause: Duration,
 }
 
@@ -50,7 +51,14 @@ pub async fn run(load: &Load) -> Round {
         load.path, load.address
     );
     let request: Arc<[u8]> = request.into_bytes().into();
-    let worker = |_| tokio::spawn(work(load.clone(), Arc::clone(&request), begun));
+    let worker = |number: usize| {
+        let share = number as f64 / load.connections as f64;
+        let load = Load {
+            pause: load.pause.mul_f64(0.5 + share),
+            ..load.clone()
+        };
+        tokio::spawn(work(load, Arc::clone(&request), begun))
+    };
     gather((0..load.connections).map(worker).collect(), begun).await
 }
 
