@@ -161,8 +161,9 @@ async fn serve(
         shown: shown.clone(),
     });
     side.serve(admin, access, &process);
-    let pid_file = PidFile::write(config.pid.as_deref(), data_dir)?;
     process.startup.up();
+    // Last: whoever waits for the file finds a process that is ready.
+    let pid_file = PidFile::write(config.pid.as_deref(), data_dir)?;
     process.mesh_metrics.set_state(admin::RUNNING);
     for component in &managed {
         process

@@ -8,7 +8,7 @@ use layotto_mesh::{
     access_log::Log,
     cluster::Clusters,
     drain,
-    filter::{self, Filter, KINDS},
+    filter::{self, Filter, KINDS, payload_limit},
     front::Front,
     observe::Observer,
     proxy::{
@@ -127,7 +127,7 @@ impl Plane {
     fn end(
         &self,
         listener: &config::Listener,
-        filters: Vec<Arc<dyn Filter>>,
+        mut filters: Vec<Arc<dyn Filter>>,
         shared: &Shared<'_>,
         watch: &drain::Watch,
     ) -> anyhow::Result<End> {
@@ -143,6 +143,7 @@ impl Plane {
                 let table = shared.tables.get(proxy.router_config_name.as_str());
                 let table = table.cloned().unwrap_or_default();
                 let http = Http::new(http_settings(proxy)?, watch.clone());
+                filters.extend(body_limit(proxy));
                 Front::proxy(&listener.name, filters, table, clusters, http)
             }
             Terminal::TcpProxy(config) => {
@@ -212,8 +213,17 @@ impl Plane {
     }
 }
 
-fn http_settings(_: &ProxyConfig) -> anyhow::Result<Settings> {
-    Ok(Settings::default())
+fn http_settings(proxy: &ProxyConfig) -> anyhow::Result<Settings> {
+    Ok(Settings {
+        upstream_protocol: proxy.upstream()?,
+        ..Settings::default()
+    })
+}
+
+/// `max_request_body_size`, if there is one.
+fn body_limit(proxy: &ProxyConfig) -> Option<Arc<dyn Filter>> {
+    let bytes = proxy.extend_config.http1.max_request_body_size;
+    (bytes > 0).then(|| payload_limit::of_http1(bytes))
 }
 
 fn acceptor(listener: &config::Listener, folder: &std::path::Path) -> anyhow::Result<Option<Acceptor>> {

@@ -14,7 +14,7 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, StatusCode, header::LOCATION, request};
+use http::{HeaderValue, Method, StatusCode, Version, header::LOCATION, request};
 
 use self::{
     attempt::Attempts,
@@ -28,6 +28,7 @@ use crate::{
     filter::{Request, Response},
     reply::Kind,
     router::{Action, Direct, Forward, Redirect, Route},
+    upstream::Protocol,
 };
 
 /// The HTTP proxy. It answers every request, with a refusal of its own if need be; such a refusal
@@ -55,7 +56,14 @@ pub struct Settings {
     /// How long a connection that was upgraded, to WebSocket above all, may be silent both ways.
     /// Default 1 h.
     pub tunnel_idle: Duration,
+    /// What hosts speak where the route does not say. Default: the client's protocol.
+    pub upstream_protocol: Option<Protocol>,
 }
+
+/// Put into the extensions of a request that hosts must not get over HTTP/1.1, such as a gRPC call:
+/// it is refused where they speak that.
+#[derive(Debug, Clone, Copy)]
+pub struct NeedsHttp2;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -63,6 +71,7 @@ impl Default for Settings {
             replay_bytes: 64 * 1024,
             body_idle: Duration::from_secs(300),
             tunnel_idle: Duration::from_secs(3600),
+            upstream_protocol: None,
         }
     }
 }
@@ -124,11 +133,24 @@ impl Http {
         if head.method == Method::CONNECT {
             return refuse(kind, Refusal::CONNECT);
         }
+        let needs_http2 = head.extensions.get::<NeedsHttp2>().is_some();
+        if needs_http2 && self.protocol(forward, &head) != Protocol::Http2 {
+            return refuse(kind, Refusal::NO_HTTP2);
+        }
         let attempts = Attempts::new(self, route, forward, cluster, &exchange, head, body);
         match attempts.run().await {
             Ok(reply) => edited(reply, route, &exchange),
             Err(refusal) => refuse(kind, refusal),
         }
+    }
+
+    /// What the hosts are spoken to in.
+    fn protocol(&self, forward: &Forward, head: &request::Parts) -> Protocol {
+        let said = forward.upstream_protocol.or(self.settings.upstream_protocol);
+        said.unwrap_or(match head.version {
+            Version::HTTP_2 => Protocol::Http2,
+            _ => Protocol::Http1,
+        })
     }
 }
 

@@ -84,10 +84,7 @@ impl<'a> Attempts<'a> {
         );
         let hash = forward.hash(&head, exchange);
         let kind = Kind::of(&head.headers);
-        let protocol = forward.upstream_protocol.unwrap_or(match head.version {
-            http::Version::HTTP_2 => Protocol::Http2,
-            _ => Protocol::Http1,
-        });
+        let protocol = http.protocol(forward, &head);
         let upgrade = upgrade(&mut head, protocol);
         route.edit_request(&mut head, exchange);
         // What filters left there is not for the upstream's connection.

@@ -32,6 +32,11 @@ impl Refusal {
         Code::Unimplemented,
         "CONNECT is not served",
     );
+    pub(super) const NO_HTTP2: Self = Self::new(
+        StatusCode::NOT_IMPLEMENTED,
+        Code::Unimplemented,
+        "the cluster speaks HTTP/1.1, which carries no gRPC",
+    );
     pub(super) const TIMEOUT: Self = Self::new(
         StatusCode::GATEWAY_TIMEOUT,
         Code::DeadlineExceeded,
