@@ -180,9 +180,10 @@ async fn serve(
             asked: Arc::clone(&asked),
         };
         let (config, draining) = (config.clone(), process.draining.clone());
+        let stamp = loaded.stamp;
         process
             .tasks
-            .spawn(async move { reload.run(&config, draining).await });
+            .spawn(async move { reload.run(&config, stamp, draining).await });
     } else {
         let banner = crate::banner::text(config, data_dir.path());
         // A closed standard output must not end the process.

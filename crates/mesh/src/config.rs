@@ -25,7 +25,17 @@ pub struct OtherKey {
 impl OtherKey {
     /// Whether this is the key at `path`, such as `hosts[3].metadata`.
     pub fn is(&self, path: &str) -> bool {
-        pattern(path).eq_ignore_ascii_case(self.path)
+        self.is_under("", path)
+    }
+
+    /// The same where the struct is part of another one, as `clusters[].`.
+    pub fn is_under(&self, parent: &str, path: &str) -> bool {
+        let pattern = pattern(path);
+        let own = pattern.get(parent.len()..);
+        let begins = pattern
+            .get(..parent.len())
+            .is_some_and(|begin| begin.eq_ignore_ascii_case(parent));
+        begins && own.is_some_and(|own| own.eq_ignore_ascii_case(self.path))
     }
 }
 

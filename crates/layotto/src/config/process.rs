@@ -9,6 +9,7 @@ use layotto_mesh::{
     filter::KINDS,
     metrics::Matcher,
     router::{self, Table, config::RouterConfig},
+    tls,
     trace::zipkin,
 };
 use tracing::level_filters::LevelFilter;
@@ -57,7 +58,12 @@ fn path(o: &Object<'_>, key: &'static str) -> Option<PathBuf> {
 }
 
 fn clusters(field: &Field<'_>) -> Option<ClusterManager> {
-    let manager = field.typed::<ClusterManager>(cluster::config::OTHER_KEYS)?;
+    let manager = field.typed_with::<ClusterManager>(&[
+        ("", cluster::config::MANAGER_OTHER_KEYS),
+        ("tls_context.", tls::config::OTHER_KEYS),
+        ("clusters[].", cluster::config::OTHER_KEYS),
+        ("clusters[].tls_context.", tls::config::OTHER_KEYS),
+    ])?;
     match Clusters::build_in(&manager, &[field.folder()], None) {
         Ok(_) => Some(manager),
         Err(error) => {

@@ -23,7 +23,7 @@ use super::{Context, Filter, Kind, Next, Request, Response, RouteConfig, answer}
 use crate::{
     BoxError,
     body::Body,
-    config::ConfigError,
+    config::{ConfigError, Fate, OtherKey},
     exchange::{Exchange, Flags},
     reply::{self, Code},
 };
@@ -34,7 +34,11 @@ pub const KIND: Kind = Kind {
     build,
     route_config: Some(|config| Ok(Arc::new(Limit::read(config)?) as RouteConfig)),
     schema: || schemars::schema_for!(Config),
-    other_keys: &[],
+    other_keys: &[OtherKey {
+        path: "max_entity_size ",
+        fate: Fate::Ignored,
+        why: "read as max_entity_size",
+    }],
 };
 
 const NAME: &str = "payload_limit";
@@ -295,13 +299,19 @@ impl HttpBody for Guarded {
         task: &mut Task<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.trip.waker.register(task.waker());
+        // The service may read the request only now, and end its reply for what it meets there.
+        let frame = match self.trip.has_tripped() {
+            true => Poll::Pending,
+            false => Pin::new(&mut self.body).poll_frame(task),
+        };
         let tripped = self.trip.has_tripped();
         match self.refusal.take_if(|_| tripped) {
             Some(refusal) => {
                 self.body = Body::empty();
                 Poll::Ready(Some(refusal.break_off()))
             }
-            None => Pin::new(&mut self.body).poll_frame(task),
+            None if tripped => Poll::Ready(None),
+            None => frame,
         }
     }
 

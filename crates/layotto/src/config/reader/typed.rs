@@ -20,6 +20,15 @@ impl Field<'_> {
     where
         T: DeserializeOwned + JsonSchema,
     {
+        self.typed_with(&[("", others)])
+    }
+
+    /// The same for a `T` that holds other structs: each list of keys with the path that leads to
+    /// its struct, as `clusters[].`.
+    pub(in crate::config) fn typed_with<T>(&self, others: &[(&str, &[OtherKey])]) -> Option<T>
+    where
+        T: DeserializeOwned + JsonSchema,
+    {
         let schema = schemars::schema_for!(T).to_value();
         let shape = Shape::root(&schema);
         let Json::Object(object) = shape.fold_case(self.node.to_json()) else {
@@ -45,7 +54,7 @@ impl Field<'_> {
         let shape = Shape::root(&schema);
         let config = shape.fold_case(self.node.to_json());
         for path in shape.unknown(&config) {
-            self.report_key(&path, kind.other_keys, &shape);
+            self.report_key(&path, &[("", kind.other_keys)], &shape);
         }
         match (kind.build)(&config, &filter::Context::default()) {
             Ok(_) => Some(config),
@@ -61,9 +70,13 @@ impl Field<'_> {
         self.findings().error(self.place_at(&error.path), error.message);
     }
 
-    fn report_key(&self, path: &str, others: &[OtherKey], shape: &Shape<'_>) {
+    fn report_key(&self, path: &str, others: &[(&str, &[OtherKey])], shape: &Shape<'_>) {
         let place = self.place_at(path);
-        let Some(other) = others.iter().find(|other| other.is(path)) else {
+        let mut others = others
+            .iter()
+            .flat_map(|(parent, keys)| keys.iter().map(move |key| (parent, key)));
+        let other = others.find(|(parent, key)| key.is_under(parent, path));
+        let Some((_, other)) = other else {
             let key = path.rsplit('.').next().unwrap_or(path);
             let siblings = shape.keys_beside(path);
             let message = unknown_key(key, siblings.iter().map(String::as_str));

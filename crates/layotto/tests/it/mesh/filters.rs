@@ -325,7 +325,7 @@ async fn a_host_that_fails_more_than_the_others_is_ejected_whatever_the_kind_of_
         .map(|call| to(call.path(), &format!("{call:?}"), json!({})))
         .collect();
     let settings = json!({
-        "enabled": true, "timeWindow": 100, "leastWindowCount": 2, "exceptionRateMultiple": 1.5});
+        "enabled": true, "timeWindow": 1000, "leastWindowCount": 2, "exceptionRateMultiple": 1.5});
     let mut plan = Plan::default()
         .listener(proxy("web", web, "routes"))
         .routes("routes", json!(routes))

@@ -110,6 +110,15 @@ pub struct Running {
     pub folder: tempfile::TempDir,
 }
 
+/// What the process said shows why a test failed.
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            crate::sidecar::say(self.process.output());
+        }
+    }
+}
+
 impl Running {
     /// The configuration file.
     pub fn file(&self) -> PathBuf {

@@ -265,8 +265,8 @@ async fn a_changed_certificate_is_shown_to_new_connections_and_the_old_ones_stay
     running.process.signal(rustix::process::Signal::HUP);
     until("the second certificate", async || shows(&second).await).await;
     // The configuration does.
-    running.apply(&plan_of(third.context())).await;
-    assert!(shows(&third).await);
+    running.write(&plan_of(third.context()));
+    until("the third certificate", async || shows(&third).await).await;
     assert_eq!(old.send(&Ask::get("/")).await.unwrap().peer(), "a");
     // A certificate that is none changes nothing.
     let broken = json!({"status": true, "cert_chain": "none", "private_key": "none"});
@@ -287,4 +287,18 @@ async fn bytes_pass_through_a_tls_listener_to_a_cluster() {
     let stream = secure(port, &authority, None, &[]).await.unwrap();
     let reply = Http1::over(stream).await.send(&Ask::get("/")).await.unwrap();
     assert_eq!(reply.peer(), "a");
+}
+
+#[tokio::test]
+async fn bytes_are_passed_on_in_tls_where_the_cluster_says_so() {
+    let authority = Authority::new();
+    let peer = Peer::secure("a", acceptor(&authority.certify("service.test"), None)).await;
+    let port = free_port();
+    let raw = listener("raw", port, json!({"type": "tcp_proxy", "config": {"cluster": "c"}}));
+    let context = json!({"status": true, "ca_cert": authority.pem, "server_name": "service.test"});
+    let _running = Plan::default()
+        .listener(raw)
+        .cluster("c", [&peer], json!({"tls_context": context}))
+        .run();
+    assert_eq!(get(port, "/").await.peer(), "a");
 }
