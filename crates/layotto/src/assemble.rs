@@ -162,6 +162,7 @@ async fn serve(
         levels,
         metrics: Arc::clone(&process.metrics),
         directory: process.directory.clone(),
+        files: files.clone(),
         shown: shown.clone(),
     });
     side.serve(admin, access, &process);
@@ -192,11 +193,11 @@ async fn serve(
         drop(io::stdout().lock().write_all(banner.as_bytes()));
     }
 
-    let signal = signals.end(&asked).await;
+    let signal = signals.end(&asked, &files).await;
     tracing::info!(signal, limit = ?limit, "ending");
     tokio::select! {
         () = process.end(limit, &plane, &managed) => {}
-        signal = signals.end(&asked) => tracing::warn!(signal, "ending at once"),
+        signal = signals.end(&asked, &files) => tracing::warn!(signal, "ending at once"),
     }
     let written = async { tokio::join!(files.flush(), dumps.flush()) };
     if tokio::time::timeout(CLOSE, written).await.is_err() {
