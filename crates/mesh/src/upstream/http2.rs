@@ -97,7 +97,7 @@ impl Pool {
             let wait = match self.step(cluster, fresh) {
                 Step::Take(lease) => return Ok(lease),
                 Step::Make(making, permit) => return self.make(cluster, host, making, permit).await,
-                Step::Wait(grant) => Waiting::new(&**self, grant),
+                Step::Wait(grant) => Waiting::new(self, grant),
             };
             if pending.is_none() {
                 pending = Some(cluster.limits().try_pending()?);
@@ -238,7 +238,7 @@ impl Pool {
     }
 }
 
-impl Grants<Grant> for Pool {
+impl Grants<Grant> for Arc<Pool> {
     fn give_back(&self, grant: Grant) {
         match grant {
             // Its drop releases the place, which serves the next.
