@@ -529,8 +529,11 @@ async fn measure<F: Future<Output = ()> + Send + 'static>(name: &str, task: impl
 /// Run with optimisation and `--ignored --nocapture`: both ends in this process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
-async fn measure_against_hypers_client() {
+async fn measure_the_pool() {
     for protocol in BOTH {
+        if std::env::var("ONLY").is_ok_and(|only| only != format!("{protocol:?}")) {
+            continue;
+        }
         let server = Server::start(protocol, hello).await;
         let cluster = cluster(&[server.address], Settings::default());
         measure(&format!("{protocol:?} pool"), || {
@@ -542,22 +545,33 @@ async fn measure_against_hypers_client() {
             }
         })
         .await;
-        let address = server.address;
-        match protocol {
-            Protocol::Http1 => measure("hyper http1", || hyper_http1(address)).await,
-            Protocol::Http2 => {
-                let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-                stream.set_nodelay(true).unwrap();
-                let (sender, connection) = hyper::client::conn::http2::handshake(
-                    hyper_util::rt::TokioExecutor::new(),
-                    hyper_util::rt::TokioIo::new(stream),
-                )
-                .await
-                .unwrap();
-                tokio::spawn(connection);
-                measure("hyper http2", || hyper_http2(sender.clone())).await;
-            }
+    }
+}
+
+/// To compare with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn measure_hypers_client() {
+    for protocol in BOTH {
+        if std::env::var("ONLY").is_ok_and(|only| only != format!("{protocol:?}")) {
+            continue;
         }
+        let server = Server::start(protocol, hello).await;
+        let address = server.address;
+        if protocol == Protocol::Http1 {
+            measure("hyper http1", || hyper_http1(address)).await;
+            continue;
+        }
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (sender, connection) = hyper::client::conn::http2::handshake(
+            hyper_util::rt::TokioExecutor::new(),
+            hyper_util::rt::TokioIo::new(stream),
+        )
+        .await
+        .unwrap();
+        tokio::spawn(connection);
+        measure("hyper http2", || hyper_http2(sender.clone())).await;
     }
 }
 

@@ -693,6 +693,30 @@ async fn a_client_that_goes_away_cancels_the_request() {
 }
 
 #[tokio::test]
+async fn a_request_that_was_dropped_is_flagged_and_gives_back_what_it_holds() {
+    let server = Server::start(Protocol::Http1, |_| std::future::pending()).await;
+    let cluster = cluster(&[server.address], limits([1, 1, 2, 0]));
+    let (route, proxy) = (route(forward()), http());
+    let (request, exchange) = with_exchange(get());
+    let mut waiting = Box::pin(proxy.forward(get(), &route, &cluster));
+    let mut asking = Box::pin(proxy.forward(request, &route, &cluster));
+    assert!(futures::poll!(&mut asking).is_pending());
+    assert!(futures::poll!(&mut waiting).is_pending());
+    drop((waiting, asking));
+    assert_eq!(flags(&exchange), Flags::DOWNSTREAM_TERMINATE);
+    let limits = cluster.limits();
+    let all = (
+        limits.try_connection(),
+        limits.try_pending(),
+        limits.try_request(),
+        limits.try_request(),
+    );
+    assert!(all.0.is_ok() && all.1.is_ok() && all.2.is_ok() && all.3.is_ok());
+    assert_eq!(cluster.hosts[0].active.load(SeqCst), 0);
+    assert_eq!(cluster.hosts[0].pool.open(), 0);
+}
+
+#[tokio::test]
 async fn a_grpc_reply_that_breaks_off_ends_with_a_status() {
     let server = Server::start(Protocol::Http2, async |_| {
         let (feed, body) = fed();
