@@ -21,8 +21,13 @@ use super::{
 };
 use crate::body::Body;
 
-/// How much a host may send unasked, per stream and per connection.
-const WINDOW: u32 = 1 << 20;
+/// How much a host may send unasked on one stream: what a client that does not read its reply can
+/// make us hold.
+const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// How much a host may send unasked on all streams of a connection. Far more than one stream may, so
+/// that replies which nobody reads do not hold up the others.
+const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// The longest head of a reply.
 const MAX_HEAD: u32 = 64 * 1024;
@@ -51,8 +56,8 @@ pub(in crate::upstream) struct Place {
 /// before the first burst, and a host that does not speak HTTP/2 shows itself.
 pub(super) async fn greet(stream: Stream, counted: Counted) -> io::Result<SendRequest<Bytes>> {
     let handshake = h2::client::Builder::new()
-        .initial_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEAD)
         .max_concurrent_reset_streams(1024)
         .reset_stream_duration(RESET_MEMORY)
