@@ -39,6 +39,7 @@ pub mod router;
 pub mod stack;
 pub mod tls;
 pub mod upstream;
+pub mod variable;
 
 pub use address::Address;
 pub use body::Body;

@@ -1,20 +1,51 @@
 //! Routes: from the head of a request to what becomes of it.
+//!
+//! A [`Table`] has virtual hosts, and a virtual host has routes, of which the first that takes a
+//! request wins. How long that takes does not depend on how many there are. Paths are compared in
+//! one form only, in which `//`, `..` and percent-encoding make no difference.
 
-use std::{sync::Arc, time::Duration};
+mod answer;
+mod build;
+mod clusters;
+pub mod config;
+mod domains;
+mod edits;
+mod forward;
+mod hash;
+mod host;
+mod matcher;
+mod path;
+mod rewrite;
+mod rule;
+
+use std::{collections::HashMap, sync::Arc};
 
 use http::{request, response};
 
+pub(crate) use self::host::host;
+pub use self::{
+    answer::{Direct, Redirect},
+    config::RouterConfig,
+    forward::{Forward, RetryPolicy},
+};
+use self::{build::from_text, domains::Domains, edits::Edits, matcher::Matcher, path::Path, rule::Subject};
 use crate::{exchange::Exchange, filter::RouteConfig};
 
-/// The routes of one `router_config_name`.
+/// The routes of one `router_config_name`. The default has none.
 #[derive(Debug, Default)]
-pub struct Table;
+pub struct Table {
+    domains: Domains,
+    hosts: Vec<Matcher>,
+}
 
 /// What becomes of the requests that match.
 #[derive(Debug)]
 pub struct Route {
     /// What is done.
     pub action: Action,
+    filters: HashMap<Box<str>, RouteConfig>,
+    /// Of the route, of its virtual host, of the configuration.
+    edits: Vec<Arc<Edits>>,
 }
 
 /// What is done with a request.
@@ -28,84 +59,64 @@ pub enum Action {
     Direct(Direct),
 }
 
-/// How a request is sent on.
-#[derive(Debug)]
-pub struct Forward {
-    /// How long the whole exchange may take, all tries included. Default 60 s.
-    pub timeout: Duration,
-    /// When a failed try is followed by another one; `None` never.
-    pub retry: Option<RetryPolicy>,
-    /// The protocol spoken to the upstream; `None`: as the client.
-    pub upstream_protocol: Option<crate::upstream::Protocol>,
-    /// Whether `Host` becomes the chosen host's name.
-    pub auto_host_rewrite: bool,
-}
-
-/// When a failed try is followed by another one.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// Whether bad replies and lost connections are retried; if not, only failed connects are.
-    pub retry_on: bool,
-    /// How many tries may follow the first.
-    pub num_retries: u32,
-    /// How long one try may take; `None`: as long as the whole exchange.
-    pub retry_timeout: Option<Duration>,
-    /// Statuses that count as bad beside 5xx.
-    pub status_codes: Vec<u16>,
-}
-
-/// Where a client is sent.
-#[derive(Debug)]
-pub struct Redirect {
-    /// 301, 302, 303, 307 or 308.
-    pub status: http::StatusCode,
-}
-
-/// An answer on the spot.
-#[derive(Debug)]
-pub struct Direct {
-    /// Its status.
-    pub status: http::StatusCode,
-    /// Its body.
-    pub body: bytes::Bytes,
-}
-
 impl Table {
     /// The first route that matches; `None`: there is none.
-    pub fn find(&self, _head: &request::Parts, _exchange: &Exchange) -> Option<&Arc<Route>> {
-        None
+    pub fn find(&self, head: &request::Parts, exchange: &Exchange) -> Option<&Arc<Route>> {
+        let host = self.domains.find(host(head))?;
+        let subject = Subject {
+            head,
+            exchange,
+            path: Path::of(head.uri.path()),
+        };
+        self.hosts.get(host)?.find(&subject)
+    }
+
+    /// The clusters that routes name, some of them often; those that variables name are not known.
+    pub fn cluster_names(&self) -> impl Iterator<Item = &str> {
+        let routes = self.hosts.iter().flat_map(Matcher::routes);
+        routes
+            .flat_map(|route| match &route.action {
+                Action::Forward(forward) => forward.cluster_names(),
+                Action::Redirect(_) | Action::Direct(_) => Vec::new(),
+            })
+            .map(|name| &**name)
+    }
+}
+
+/// A route without edits that says nothing to filters.
+impl From<Action> for Route {
+    fn from(action: Action) -> Self {
+        Self {
+            action,
+            filters: HashMap::new(),
+            edits: Vec::new(),
+        }
     }
 }
 
 impl Route {
-    /// What the route says to the filter called `name`.
-    pub fn filter_config(&self, _name: &str) -> Option<&RouteConfig> {
-        None
+    /// What the route, or else its virtual host, says to the filter called `name`.
+    pub fn filter_config(&self, name: &str) -> Option<&RouteConfig> {
+        self.filters.get(name)
     }
 
-    /// Edits headers, path and host before a request leaves.
-    pub fn edit_request(&self, _head: &mut request::Parts, _exchange: &Exchange) {}
+    /// Edits headers, path and host before a request leaves. To be called once per exchange.
+    pub fn edit_request(&self, head: &mut request::Parts, exchange: &Exchange) {
+        for edits in &self.edits {
+            edits.request(head, exchange);
+        }
+        if let Action::Forward(forward) = &self.action {
+            forward.rewrite.apply(head);
+        }
+    }
 
     /// Edits headers before a reply goes back.
-    pub fn edit_response(&self, _head: &mut response::Parts, _exchange: &Exchange) {}
-}
-
-impl Forward {
-    /// The cluster, chosen once per exchange and kept in its facts; `None`: a variable that names
-    /// it has no value.
-    pub fn cluster(&self, _head: &request::Parts, _exchange: &Exchange) -> Option<Arc<str>> {
-        None
-    }
-
-    /// What the balancers that hash go by.
-    pub fn hash(&self, _head: &request::Parts, _exchange: &Exchange) -> u64 {
-        0
+    pub fn edit_response(&self, head: &mut response::Parts, exchange: &Exchange) {
+        for edits in &self.edits {
+            edits.response(head, exchange);
+        }
     }
 }
 
-impl Redirect {
-    /// The value of `Location`.
-    pub fn location(&self, _head: &request::Parts, _exchange: &Exchange) -> String {
-        String::new()
-    }
-}
+#[cfg(test)]
+mod tests;
