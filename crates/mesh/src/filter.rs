@@ -1,5 +1,5 @@
 //! Stream filters: what stands between a listener and the service that answers. Each is one file
-//! with its configuration, its behaviour and its tests, and one line in [`build`].
+//! with its configuration, its behaviour and its tests, and one line in [`KINDS`].
 //!
 //! A filter sees every call of its listener alike, unary or streaming, gRPC or HTTP: it gets the
 //! request with its body as a stream, and passes it to [`Next`] or answers itself.
