@@ -1,68 +1,77 @@
 //! Clusters: sets of hosts that can answer alike, and the choice among them.
+//!
+//! What changes while a cluster lives - its hosts and their health - is one immutable set that is
+//! swapped whole, so that choosing takes no lock. Each cluster owns its tasks (health checks,
+//! look-ups): they end when it is dropped.
 
 use std::{
-    collections::HashMap,
-    io,
-    net::SocketAddr,
-    path::PathBuf,
+    collections::{HashMap, HashSet},
     sync::{
-        Arc,
-        atomic::{
-            AtomicU64, AtomicUsize,
-            Ordering::{Relaxed, SeqCst},
-        },
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use crate::{Address, upstream};
+use arc_swap::ArcSwap;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    config::{ClusterConfig, ClusterManager, HostConfig, Keepalive, MAX_WEIGHT},
+    discovery::dns::Dns,
+    health::Checks,
+    host::{Home, Ill, Place},
+    hosts::Hosts,
+    outlier::Outlier,
+    resolve::Lookup,
+};
+use crate::{Address, ConfigError, upstream::Secure};
+
+mod balance;
+pub mod config;
+mod directory;
+mod discovery;
+mod health;
+mod host;
+mod hosts;
+mod latency;
+pub mod limits;
+pub mod outlier;
+mod resolve;
+pub mod stats;
+
+pub use self::{
+    host::{Host, InFlight, Outcome},
+    limits::{Limits, Overflow, Permit},
+    resolve::Endpoint,
+    stats::{HealthStats, Stats},
+};
 
 /// All clusters of a configuration.
 #[derive(Debug, Default)]
-pub struct Clusters(pub HashMap<Arc<str>, Arc<Cluster>>);
+pub struct Clusters(HashMap<Arc<str>, Arc<Cluster>>);
 
 /// A set of hosts that can answer alike.
 #[derive(Debug)]
 pub struct Cluster {
     /// Its name.
     pub name: Arc<str>,
-    /// Its servers.
-    pub hosts: Vec<Arc<Host>>,
-    /// Its settings.
-    pub settings: Settings,
+    /// What is counted of it; goes on when its configuration changes.
+    pub stats: Arc<Stats>,
+    /// What is counted of its health checks; goes on when its configuration changes.
+    pub health: Arc<HealthStats>,
+    config: ClusterConfig,
+    tls: Option<Value>,
+    secure: OnceLock<Arc<dyn Secure>>,
     limits: Arc<Limits>,
-}
-
-/// Settings of a cluster.
-#[derive(Debug, Clone, Default)]
-pub struct Settings {
-    /// See [`Cluster::connect_timeout`].
-    pub connect_timeout: Option<Duration>,
-    /// See [`Cluster::idle_timeout`].
-    pub idle_timeout: Option<Duration>,
-    /// See [`Cluster::max_requests_per_connection`].
-    pub max_requests_per_connection: Option<u32>,
-    /// Limits: connections, pending, requests, retries; 0: none.
-    pub limits: [u64; 4],
-    /// See [`Cluster::tls`].
-    pub tls: Option<Arc<dyn upstream::Secure>>,
-}
-
-/// A server of a cluster.
-#[derive(Debug)]
-pub struct Host {
-    /// Its address as the file has it, which names it.
-    pub name: Arc<str>,
-    /// Where to connect.
-    pub address: Address,
-    /// Its name, for `Host` and for TLS.
-    pub hostname: Option<Arc<str>>,
-    /// Requests that it is answering now.
-    pub active: AtomicUsize,
-    /// Connections to it.
-    pub pool: upstream::Pool,
-    /// Tries with a reply, and without.
-    pub outcomes: [AtomicU64; 2],
+    hosts: ArcSwap<Hosts>,
+    /// Held while `hosts` is replaced.
+    change: Mutex<()>,
+    home: Home,
+    dns: Option<Arc<Dns>>,
+    checks: Option<Arc<Checks>>,
+    started: AtomicBool,
 }
 
 /// What a choice of a host depends on.
@@ -74,194 +83,359 @@ pub struct Pick<'a> {
     pub tried: &'a [Arc<Host>],
 }
 
-/// How a try ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outcome {
-    /// The status of the reply; `None`: there was none, as the connection could not be made, was
-    /// lost, or the host took too long.
-    pub status: Option<http::StatusCode>,
-    /// How long it took until the head of the reply, or the failure.
-    pub latency: Duration,
-}
-
-/// A request that a host is answering; dropped when the reply has ended.
-#[derive(Debug)]
-#[must_use = "the request counts as open until this is dropped"]
-pub struct InFlight(Arc<Host>);
-
-/// What can be connected to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Endpoint {
-    /// TCP, at the first of these addresses that takes the connection; at least one.
-    Tcp(Arc<[SocketAddr]>),
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
-/// The limits of a cluster.
-#[derive(Debug)]
-pub struct Limits {
-    taken: [AtomicU64; 4],
-    max: [u64; 4],
-}
-
-/// Something taken from a limit; given back when it is dropped.
-#[derive(Debug)]
-#[must_use = "dropping the permit gives it back"]
-pub struct Permit(Arc<Limits>, usize);
-
-/// Which limit is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Overflow {
-    /// `max_connections`.
-    #[error("the cluster has max_connections connections already")]
-    Connections,
-    /// `max_pending_requests`.
-    #[error("max_pending_requests requests wait for a connection to the cluster already")]
-    PendingRequests,
-    /// `max_requests`.
-    #[error("the cluster has max_requests requests already")]
-    Requests,
-    /// `max_retries`.
-    #[error("the cluster has as many retries as it may have")]
-    Retries,
-}
-
 impl Clusters {
+    /// Builds the clusters of `manager`. A cluster of `previous` whose configuration is the same is
+    /// taken over as it is; of one that changed, the counters and the health of hosts with the same
+    /// address are. Errors name the key, relative to the `cluster_manager`.
+    pub fn build(manager: &ClusterManager, previous: Option<&Self>) -> Result<Self, ConfigError> {
+        Self::build_with(manager, previous, &Lookup::system())
+    }
+
+    fn build_with(
+        manager: &ClusterManager,
+        previous: Option<&Self>,
+        lookup: &Lookup,
+    ) -> Result<Self, ConfigError> {
+        let mut built = Self::default();
+        for (path, config) in directory::clusters(manager)? {
+            if built.get(&config.name).is_some() {
+                let text = format!("{:?} is the name of another cluster already", config.name);
+                return Err(ConfigError::new("name", text).under(&path));
+            }
+            let tls = match config.cluster_manager_tls {
+                true => manager.tls_context.clone(),
+                false => config.tls_context.clone(),
+            };
+            let previous = previous.and_then(|previous| previous.get(&config.name));
+            let cluster = match previous {
+                Some(same) if same.config == config && same.tls == tls => same.clone(),
+                previous => {
+                    Cluster::build(config, tls, previous, lookup).map_err(|error| error.under(&path))?
+                }
+            };
+            built.0.insert(cluster.name.clone(), cluster);
+        }
+        Ok(built)
+    }
+
+    /// Starts health checks and look-ups; of clusters taken over they go on. To be called in a
+    /// runtime once the configuration is in use; another call does nothing. They end when the last
+    /// request that uses a cluster has let go of it.
+    pub fn start(&self) {
+        self.iter().for_each(Cluster::start);
+    }
+
+    /// Waits until the names of all `STRICT_DNS` clusters were looked up once, with or without
+    /// success, but no longer than `limit`: until then such a cluster has no hosts. After
+    /// [`start`](Self::start).
+    pub async fn ready(&self, limit: Duration) {
+        let asked = self
+            .iter()
+            .filter_map(|cluster| cluster.dns.as_ref())
+            .map(|dns| dns.asked());
+        if tokio::time::timeout(limit, futures::future::join_all(asked))
+            .await
+            .is_err()
+        {
+            tracing::warn!("names of clusters are not looked up yet");
+        }
+    }
+
     /// The cluster called `name`.
     pub fn get(&self, name: &str) -> Option<&Arc<Cluster>> {
         self.0.get(name)
     }
+
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.0.values()
+    }
 }
 
 impl Cluster {
-    /// A cluster of `hosts`.
-    pub fn new(name: &str, hosts: Vec<Arc<Host>>, settings: Settings) -> Arc<Self> {
-        let limits = Arc::new(Limits {
-            taken: Default::default(),
-            max: settings.limits,
+    fn build(
+        config: ClusterConfig,
+        tls: Option<Value>,
+        previous: Option<&Arc<Self>>,
+        lookup: &Lookup,
+    ) -> Result<Arc<Self>, ConfigError> {
+        validate(&config)?;
+        let places = places(&config.hosts)?;
+        let checks = Checks::new(&config.health_check).map_err(|error| error.under("health_check"))?;
+        let dns = match config.kind.as_str() {
+            "STRICT_DNS" => Some(Arc::new(Dns::new(&config, places.clone(), lookup.clone())?)),
+            _ => None,
+        };
+        if let (Some(dns), Some(before)) = (&dns, previous.and_then(|before| before.dns.as_ref())) {
+            dns.succeed(before);
+        }
+        let places = dns.as_ref().map_or(places, |dns| dns.places());
+        let stats = previous.map(|before| before.stats.clone()).unwrap_or_default();
+        let cluster = Arc::new_cyclic(|cluster| {
+            let home = Home {
+                cluster: cluster.clone(),
+                stats: stats.clone(),
+                outlier: Arc::new(Outlier::new()),
+                lookup: lookup.clone(),
+                alive: CancellationToken::new(),
+            };
+            Self {
+                name: config.name.as_str().into(),
+                limits: Limits::new(
+                    config.circuit_breakers.first().copied().unwrap_or_default(),
+                    stats.clone(),
+                ),
+                stats,
+                health: previous.map(|before| before.health.clone()).unwrap_or_default(),
+                hosts: ArcSwap::from_pointee(Hosts::new(Arc::new([]), balance::build(&config, &[]))),
+                config,
+                tls,
+                secure: OnceLock::new(),
+                change: Mutex::new(()),
+                home,
+                dns,
+                checks,
+                started: AtomicBool::new(false),
+            }
         });
-        Arc::new(Self {
-            name: name.into(),
-            hosts,
-            settings,
-            limits,
-        })
+        let before = previous.map(|before| before.hosts()).unwrap_or_default();
+        cluster.replace_from(places, &before);
+        Ok(cluster)
     }
 
-    /// Chooses a host that is well; `None`: there is none.
+    /// Chooses a host that is well, if possible one that was not tried; `None`: there is none, and
+    /// the caller answers 503 with the flag `NO_HEALTHY`.
     pub fn choose(&self, pick: &Pick<'_>) -> Option<Arc<Host>> {
-        let tried = |host: &&Arc<Host>| pick.tried.iter().any(|tried| Arc::ptr_eq(tried, host));
-        let fresh = self.hosts.iter().find(|host| !tried(host));
-        fresh.or_else(|| self.hosts.first()).cloned()
+        let mut hosts = self.hosts.load();
+        if hosts.is_due() {
+            self.refresh();
+            hosts = self.hosts.load();
+        }
+        let chosen = hosts.choose(pick).cloned();
+        if chosen.is_none() {
+            self.stats.request_failure_eject.inc();
+        }
+        chosen
     }
 
-    /// How long a connection may take until it can be used.
-    pub fn connect_timeout(&self) -> Duration {
-        self.settings.connect_timeout.unwrap_or(Duration::from_secs(10))
+    /// Its hosts now, whether well or not, in the order of the configuration.
+    pub fn hosts(&self) -> Arc<[Arc<Host>]> {
+        self.hosts.load().all().clone()
     }
 
-    /// How long a connection may be idle; `None`: for ever.
-    pub fn idle_timeout(&self) -> Option<Duration> {
-        self.settings.idle_timeout
-    }
-
-    /// How many requests a connection carries; `None`: any number.
-    pub fn max_requests_per_connection(&self) -> Option<u32> {
-        self.settings.max_requests_per_connection
-    }
-
-    /// What may go to the cluster at a time.
+    /// How much may go to it at one time.
     pub fn limits(&self) -> &Arc<Limits> {
         &self.limits
     }
 
-    /// How connections to a host are made safe; `None`: not at all.
-    pub fn tls(&self, _host: &Host) -> Option<&Arc<dyn upstream::Secure>> {
-        self.settings.tls.as_ref()
-    }
-}
-
-impl Host {
-    /// A host at `address`.
-    pub fn new(address: Address, hostname: Option<&str>) -> Arc<Self> {
-        Arc::new(Self {
-            name: address.to_string().into(),
-            address,
-            hostname: hostname.map(Into::into),
-            active: AtomicUsize::new(0),
-            pool: upstream::Pool::default(),
-            outcomes: Default::default(),
-        })
+    /// Its configuration.
+    pub fn config(&self) -> &ClusterConfig {
+        &self.config
     }
 
-    /// Where to connect now.
-    pub async fn resolve(&self) -> io::Result<Endpoint> {
-        match &self.address {
-            Address::Unix(path) => Ok(Endpoint::Unix(path.clone())),
-            Address::Tcp { host, port } => {
-                let found = tokio::net::lookup_host((host.as_str(), *port)).await?;
-                Ok(Endpoint::Tcp(found.collect()))
+    /// How long a connection may take to be made.
+    pub fn connect_timeout(&self) -> Duration {
+        match self.config.connect_timeout.0 {
+            Duration::ZERO => ClusterConfig::default().connect_timeout.0,
+            timeout => timeout,
+        }
+    }
+
+    /// How long a connection may be unused before it is closed; `None`: for ever.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        Some(self.config.idle_timeout.0).filter(|timeout| !timeout.is_zero())
+    }
+
+    /// How many requests one connection carries before it is closed; `None`: any number.
+    pub fn max_requests_per_connection(&self) -> Option<u32> {
+        Some(self.config.max_request_per_conn).filter(|max| *max > 0)
+    }
+
+    /// When unused connections are asked whether they still live.
+    pub fn keepalive(&self) -> &Keepalive {
+        &self.config.keepalive
+    }
+
+    /// TLS towards its hosts, but those with `tls_disable`: its own, or the common one if it says so.
+    pub fn tls(&self) -> Option<&Value> {
+        self.tls.as_ref()
+    }
+
+    /// Makes connections safe from now on, as [`tls`](Self::tls) says; the first call counts. To be
+    /// called before the first request.
+    pub fn secure_by(&self, secure: Arc<dyn Secure>) {
+        self.secure.get_or_init(|| secure);
+    }
+
+    /// What makes connections safe, for hosts without `tls_disable`.
+    pub fn secure(&self) -> Option<&Arc<dyn Secure>> {
+        self.secure.get()
+    }
+
+    fn start(self: &Arc<Self>) {
+        let _changing = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.started.swap(true, Relaxed) {
+            return;
+        }
+        self.hosts().iter().for_each(|host| self.watch(host));
+        if let Some(dns) = &self.dns {
+            let (alive, task) = (self.home.alive.clone(), dns.clone().run(Arc::downgrade(self)));
+            tokio::spawn(async move { alive.run_until_cancelled_owned(task).await });
+        }
+    }
+
+    /// Checks the health of `host` from now on.
+    fn watch(self: &Arc<Self>, host: &Arc<Host>) {
+        if let Some(checks) = &self.checks {
+            checks.spawn(self, host);
+        }
+    }
+
+    /// Puts what changed of the health of hosts into effect, and ends ejections that are over.
+    fn refresh(&self) {
+        let _changing = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let hosts = self.hosts.load();
+        if hosts.is_due() {
+            let now = tokio::time::Instant::now();
+            let due = |host: &&Arc<Host>| host.recovery().is_some_and(|at| at <= now);
+            for host in hosts.all().iter().filter(due) {
+                host.set(Ill::Ejected, false);
+                tracing::info!(cluster = %self.name, host = %host.name, "host is no longer ejected");
             }
         }
+        self.store(hosts.refreshed());
     }
 
-    /// Counts a request as open until the guard is dropped.
-    pub fn begin(self: &Arc<Self>) -> InFlight {
-        self.active.fetch_add(1, Relaxed);
-        InFlight(self.clone())
+    /// Has these hosts from now on. Those that it has already stay as they are.
+    fn replace(self: &Arc<Self>, places: Vec<Place>) {
+        self.replace_from(places, &self.hosts());
     }
 
-    /// Notes how a try ended: once per try, when the head of the reply is there or the try failed.
-    pub fn record(&self, outcome: Outcome) {
-        let index = usize::from(outcome.status.is_none());
-        self.outcomes[index].fetch_add(1, Relaxed);
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Relaxed);
-    }
-}
-
-impl Limits {
-    /// For the life of a connection, from before it is made.
-    pub fn try_connection(self: &Arc<Self>) -> Result<Permit, Overflow> {
-        self.take(0, Overflow::Connections)
-    }
-
-    /// For the wait for a connection.
-    pub fn try_pending(self: &Arc<Self>) -> Result<Permit, Overflow> {
-        self.take(1, Overflow::PendingRequests)
-    }
-
-    /// For a request, until its reply has ended.
-    pub fn try_request(self: &Arc<Self>) -> Result<Permit, Overflow> {
-        self.take(2, Overflow::Requests)
-    }
-
-    /// For a retry, beside the permit for its request.
-    pub fn try_retry(self: &Arc<Self>) -> Result<Permit, Overflow> {
-        self.take(3, Overflow::Retries)
-    }
-
-    fn take(self: &Arc<Self>, index: usize, overflow: Overflow) -> Result<Permit, Overflow> {
-        let max = if self.max[index] == 0 {
-            u64::MAX
-        } else {
-            self.max[index]
-        };
-        let more = |taken| (taken < max).then_some(taken + 1);
-        match self.taken[index].fetch_update(SeqCst, SeqCst, more) {
-            Ok(_) => Ok(Permit(self.clone(), index)),
-            Err(_) => Err(overflow),
+    /// Like [`replace`](Self::replace); hosts of `before` that are of another cluster hand on what
+    /// they went through.
+    fn replace_from(self: &Arc<Self>, places: Vec<Place>, before: &[Arc<Host>]) {
+        let _changing = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let before: HashMap<&str, &Arc<Host>> = before.iter().map(|host| (&*host.name, host)).collect();
+        let mut names = HashSet::new();
+        let (mut all, mut new) = (Vec::with_capacity(places.len()), Vec::new());
+        for place in places {
+            if !names.insert(place.name.clone()) {
+                continue;
+            }
+            let host = match before.get(&*place.name) {
+                Some(same) if same.is_of(&self.home) => (*same).clone(),
+                before => {
+                    let mut host = Host::new(place, &self.home);
+                    if let Some(before) = before {
+                        host.succeed(before, self.checks.is_some());
+                    }
+                    let host = Arc::new(host);
+                    new.push(host.clone());
+                    host
+                }
+            };
+            all.push(host);
+        }
+        if new.is_empty() && all.len() == self.hosts.load().all().len() {
+            return;
+        }
+        for host in self
+            .hosts
+            .load()
+            .all()
+            .iter()
+            .filter(|host| !names.contains(&host.name))
+        {
+            host.gone.cancel();
+        }
+        let balancer = balance::build(&self.config, &all);
+        self.store(Hosts::new(all.into(), balancer));
+        if self.started.load(Relaxed) {
+            new.iter().for_each(|host| self.watch(host));
         }
     }
-}
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.taken[self.1].fetch_sub(1, SeqCst);
+    fn store(&self, hosts: Hosts) {
+        self.health.healthy.set(hosts.healthy().len() as u64);
+        self.hosts.store(Arc::new(hosts));
     }
 }
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.home.alive.cancel();
+    }
+}
+
+impl Pick<'_> {
+    /// Whether `host` failed this request already.
+    fn has_tried(&self, host: &Host) -> bool {
+        self.tried.iter().any(|tried| tried.name == host.name)
+    }
+}
+
+fn validate(config: &ClusterConfig) -> Result<(), ConfigError> {
+    let (lb, slow) = (&config.lbconfig, &config.slow_start);
+    let not_negative = "a number of 0 or more is expected";
+    let checks = [
+        (config.name.is_empty(), "name", "a cluster needs a name"),
+        (
+            !is_size(lb.active_request_bias),
+            "lbconfig.active_request_bias",
+            not_negative,
+        ),
+        (
+            !is_size(lb.client_error_bias),
+            "lbconfig.client_error_bias",
+            not_negative,
+        ),
+        (
+            !is_size(lb.server_error_bias),
+            "lbconfig.server_error_bias",
+            not_negative,
+        ),
+        (!is_size(slow.aggression), "slow_start.aggression", not_negative),
+        (
+            !(0.0..=1.0).contains(&slow.min_weight_percent),
+            "slow_start.min_weight_percent",
+            "a share from 0 to 1 is expected",
+        ),
+    ];
+    if let Some((_, key, text)) = checks.into_iter().find(|(wrong, ..)| *wrong) {
+        return Err(ConfigError::new(key, text));
+    }
+    if config.kind == "ORIGINAL_DST" || config.lb_type == "LB_ORIGINAL_DST" {
+        tracing::warn!(
+            cluster = config.name,
+            "hosts are not chosen by original destination; only those listed are"
+        );
+    }
+    Ok(())
+}
+
+fn is_size(n: f64) -> bool {
+    n.is_finite() && n >= 0.0
+}
+
+fn places(hosts: &[HostConfig]) -> Result<Vec<Place>, ConfigError> {
+    let read = |(index, host): (usize, &HostConfig)| {
+        let wrong = |text: String| ConfigError::new(format!("hosts[{index}].address"), text);
+        let address: Address = host.address.parse().map_err(|error| wrong(format!("{error}")))?;
+        if matches!(&address, Address::Tcp { host, .. } if host.is_empty()) {
+            return Err(wrong(format!("{:?} has no host", host.address)));
+        }
+        Ok(Place {
+            name: host.address.as_str().into(),
+            address,
+            hostname: Some(&*host.hostname)
+                .filter(|name| !name.is_empty())
+                .map(Arc::from),
+            weight: host.weight.clamp(1, MAX_WEIGHT),
+            tls_disable: host.tls_disable,
+        })
+    };
+    hosts.iter().enumerate().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests;

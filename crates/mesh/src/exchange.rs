@@ -35,6 +35,8 @@ pub struct Facts {
     pub cluster: Option<Arc<str>>,
     /// The upstream host that answered or was last tried, as in its configuration.
     pub upstream_host: Option<Arc<str>>,
+    /// The same host, as its cluster has it.
+    pub host: Option<Arc<crate::cluster::Host>>,
     /// The local end of the connection to it.
     pub upstream_local: Option<std::net::SocketAddr>,
     /// Number of the connection to it, unique in the process.

@@ -1,5 +1,5 @@
 //! Stream filters: what stands between a listener and the service that answers. Each is one file
-//! with its configuration, its behaviour and its tests, and one line in [`build`].
+//! with its configuration, its behaviour and its tests, and one line in [`KINDS`].
 //!
 //! A filter sees every call of its listener alike, unary or streaming, gRPC or HTTP: it gets the
 //! request with its body as a stream, and passes it to [`Next`] or answers itself.
@@ -13,6 +13,8 @@ use crate::{
     body::Body,
     config::{ConfigError, OtherKey},
 };
+
+pub mod fault_tolerance;
 
 /// A request inside the data plane. Its extensions hold the [`Exchange`](crate::exchange::Exchange).
 pub type Request = http::Request<Body>;
@@ -125,4 +127,4 @@ pub struct Kind {
 }
 
 /// The filters of this crate.
-pub const KINDS: &[Kind] = &[];
+pub const KINDS: &[Kind] = &[fault_tolerance::KIND];

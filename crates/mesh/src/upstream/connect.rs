@@ -42,8 +42,16 @@ async fn open(cluster: &Cluster, host: &Host, protocol: Protocol) -> io::Result<
         Endpoint::Tcp(addresses) => Stream::Tcp(tcp(&addresses).await?),
         Endpoint::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
     };
-    let Some(tls) = cluster.tls(host) else {
+    if host.tls_disable {
         return Ok(stream);
+    }
+    let Some(tls) = cluster.secure() else {
+        let wanted = cluster.tls().and_then(|tls| tls.get("status")?.as_bool());
+        return match wanted {
+            // Never plain where the configuration says otherwise.
+            Some(true) => Err(io::Error::other("TLS to the cluster is not set up")),
+            _ => Ok(stream),
+        };
     };
     let local = stream.local();
     let secured = tls.secure(stream, server_name(host), protocol).await?;

@@ -17,6 +17,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use layotto_core::GoDuration;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Notify, mpsc},
@@ -25,9 +26,12 @@ use tokio::{
 
 use super::Protocol;
 use crate::{
-    Address, BoxError,
+    BoxError,
     body::Body,
-    cluster::{Cluster, Host, Settings},
+    cluster::{
+        Cluster, Clusters, Host,
+        config::{ClusterConfig, ClusterManager, HostConfig, Thresholds},
+    },
 };
 
 type Handler = Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
@@ -194,20 +198,63 @@ async fn serve(stream: TcpStream, setup: Setup, handler: Handler, seen: &Arc<See
     }
 }
 
-/// A cluster of servers.
-pub(crate) fn cluster(addresses: &[SocketAddr], settings: Settings) -> Arc<Cluster> {
-    let hosts = addresses.iter().map(|address| host(Address::from(*address)));
-    Cluster::new("test", hosts.collect(), settings)
+/// What tests set of a cluster.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Settings {
+    pub(crate) idle_timeout: Duration,
+    pub(crate) max_requests_per_connection: u32,
+    pub(crate) limits: Thresholds,
 }
 
-pub(crate) fn host(address: Address) -> Arc<Host> {
-    Host::new(address, None)
+/// A cluster of servers; a request goes to the first, and its retries to the ones after.
+pub(crate) fn cluster(addresses: &[SocketAddr], settings: Settings) -> Arc<Cluster> {
+    let hosts = addresses.iter().map(|address| host(address, ""));
+    cluster_of(hosts.collect(), settings)
+}
+
+pub(crate) fn cluster_of(hosts: Vec<HostConfig>, settings: Settings) -> Arc<Cluster> {
+    let config = ClusterConfig {
+        name: "test".into(),
+        lb_type: "LB_REQUEST_ROUNDROBIN".into(),
+        hosts,
+        idle_timeout: GoDuration(settings.idle_timeout),
+        circuit_breakers: vec![settings.limits],
+        max_request_per_conn: settings.max_requests_per_connection,
+        ..ClusterConfig::default()
+    };
+    let manager = ClusterManager {
+        clusters: vec![config],
+        ..ClusterManager::default()
+    };
+    Clusters::build(&manager, None)
+        .unwrap()
+        .get("test")
+        .unwrap()
+        .clone()
+}
+
+pub(crate) fn host(address: impl ToString, hostname: &str) -> HostConfig {
+    HostConfig {
+        address: address.to_string(),
+        hostname: hostname.into(),
+        ..HostConfig::default()
+    }
+}
+
+/// The only host of a cluster.
+pub(crate) fn only(cluster: &Cluster) -> Arc<Host> {
+    cluster.hosts()[0].clone()
 }
 
 /// A cluster's limits: connections, pending, requests, retries.
-pub(crate) fn limits(limits: [u64; 4]) -> Settings {
+pub(crate) fn limits([connections, pending, requests, retries]: [u32; 4]) -> Settings {
     Settings {
-        limits,
+        limits: Thresholds {
+            max_connections: connections,
+            max_pending_requests: pending,
+            max_requests: requests,
+            max_retries: retries,
+        },
         ..Settings::default()
     }
 }

@@ -11,13 +11,13 @@ use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    fixture::{Server, Setup, cluster, echo, endless, fed, host, limits, nobody, soon, text, until},
+    fixture::{
+        Server, Settings, Setup, cluster, cluster_of, echo, endless, fed, host, limits, nobody, only, soon,
+        text, until,
+    },
     *,
 };
-use crate::{
-    BoxError,
-    cluster::{Overflow, Settings},
-};
+use crate::{BoxError, cluster::Overflow};
 
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
 
@@ -44,8 +44,8 @@ fn get(protocol: Protocol) -> Request<Body> {
 }
 
 async fn lease(cluster: &Cluster, protocol: Protocol) -> Result<Lease, Failure> {
-    let host = &cluster.hosts[0];
-    host.pool.lease(protocol, cluster, host, false).await
+    let host = only(cluster);
+    host.pool.lease(protocol, cluster, &host, false).await
 }
 
 async fn ask(cluster: &Cluster, protocol: Protocol) -> Result<String, Failure> {
@@ -91,7 +91,7 @@ async fn a_thousand_requests_share_eight_connections() {
         }
         assert_eq!(server.seen.requests(), 1000);
         assert!(server.seen.most.load(SeqCst) <= 8, "{:?}", server.seen);
-        assert!(cluster.hosts[0].pool.open() <= 8);
+        assert!(only(&cluster).pool.open() <= 8);
     }
 }
 
@@ -155,7 +155,7 @@ async fn a_connection_that_was_closed_meanwhile_is_not_handed_out() {
     assert_eq!(soon(ask(&cluster, Protocol::Http1)).await.unwrap(), "ok");
     close.notify_one();
     soon(server.seen.closed.notified()).await;
-    until(|| cluster.hosts[0].pool.http1.idle_are_dead()).await;
+    until(|| only(&cluster).pool.http1.idle_are_dead()).await;
     assert!(!lease(&cluster, Protocol::Http1).await.unwrap().is_reused());
 }
 
@@ -164,11 +164,12 @@ async fn idle_connections_are_closed_when_their_time_is_over() {
     for protocol in BOTH {
         let server = Server::start(protocol, hello).await;
         let settings = Settings {
-            idle_timeout: Some(Duration::from_secs(60)),
+            idle_timeout: Duration::from_secs(60),
             ..Settings::default()
         };
         let cluster = cluster(&[server.address], settings);
-        let pool = &cluster.hosts[0].pool;
+        let host = only(&cluster);
+        let pool = &host.pool;
         soon(ask(&cluster, protocol)).await.unwrap();
         tokio::time::pause();
         tokio::time::advance(Duration::from_secs(50)).await;
@@ -186,7 +187,7 @@ async fn a_connection_carries_no_more_requests_than_it_may() {
     for protocol in BOTH {
         let server = Server::start(protocol, hello).await;
         let settings = Settings {
-            max_requests_per_connection: Some(3),
+            max_requests_per_connection: 3,
             ..Settings::default()
         };
         let cluster = cluster(&[server.address], settings);
@@ -361,7 +362,7 @@ async fn a_dropped_request_is_cancelled_at_the_host() {
         .await;
         drop(sending);
         until(|| seen.cancelled.load(SeqCst) == 1).await;
-        let open = cluster.hosts[0].pool.open();
+        let open = only(&cluster).pool.open();
         assert_eq!(open, usize::from(protocol == Protocol::Http2), "{protocol:?}");
     }
 }
@@ -383,7 +384,7 @@ async fn a_dropped_reply_is_cancelled_at_the_host() {
         assert!(!reply.body.is_end_stream());
         drop(reply);
         soon(feed.closed()).await;
-        let open = cluster.hosts[0].pool.open();
+        let open = only(&cluster).pool.open();
         assert_eq!(open, usize::from(protocol == Protocol::Http2), "{protocol:?}");
     }
 }
@@ -426,7 +427,7 @@ async fn nobody_listening_fails_all_who_wait_at_once() {
         while let Some(failed) = soon(all.next()).await {
             assert_eq!(failed.unwrap_err().fault, Fault::Connect);
         }
-        assert_eq!(cluster.hosts[0].pool.open(), 0);
+        assert_eq!(only(&cluster).pool.open(), 0);
     }
 }
 
@@ -499,11 +500,8 @@ async fn unix_sockets_are_hosts_too() {
         stream.write_all(reply).await.unwrap();
         stream
     });
-    let cluster = Cluster::new(
-        "unix",
-        vec![host(format!("unix:{}", path.display()).parse().unwrap())],
-        Settings::default(),
-    );
+    let host = host(format!("unix:{}", path.display()), "");
+    let cluster = cluster_of(vec![host], Settings::default());
     assert_eq!(soon(ask(&cluster, Protocol::Http1)).await.unwrap(), "ok");
     drop(server.await.unwrap());
 }

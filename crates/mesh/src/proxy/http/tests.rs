@@ -14,6 +14,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -22,11 +23,13 @@ use tokio::{
 
 use super::*;
 use crate::{
-    cluster::Settings as ClusterSettings,
-    router::RetryPolicy,
+    router::{RetryPolicy, Table},
     upstream::{
         Protocol,
-        fixture::{Server, cluster, echo, fed, limits, nobody, soon, text, until},
+        fixture::{
+            Server, Settings as ClusterSettings, cluster, cluster_of, echo, fed, host, limits, nobody, only,
+            soon, text, until,
+        },
     },
 };
 
@@ -39,6 +42,14 @@ fn http() -> Http {
     Http::new(Settings::default(), watch)
 }
 
+/// What tests set of a route.
+struct Forward {
+    timeout: Duration,
+    retry: Option<RetryPolicy>,
+    upstream_protocol: Option<Protocol>,
+    auto_host_rewrite: bool,
+}
+
 fn forward() -> Forward {
     Forward {
         timeout: Duration::from_secs(60),
@@ -49,9 +60,35 @@ fn forward() -> Forward {
 }
 
 fn route(forward: Forward) -> Arc<Route> {
-    Arc::new(Route {
-        action: Action::Forward(forward),
-    })
+    let millis = |time: Duration| format!("{}ms", time.as_millis());
+    let retry = forward.retry.map(|retry| {
+        json!({
+            "retry_on": retry.retry_on,
+            "num_retries": retry.num_retries,
+            "retry_timeout": millis(retry.retry_timeout.unwrap_or_default()),
+            "status_codes": retry.status_codes,
+        })
+    });
+    let mut action = json!({
+        "cluster_name": "test",
+        "timeout": millis(forward.timeout),
+        "auto_host_rewrite": forward.auto_host_rewrite,
+    });
+    if let Some(retry) = retry {
+        action["retry_policy"] = retry;
+    }
+    if let Some(protocol) = forward.upstream_protocol {
+        action["upstream_protocol"] = format!("{protocol:?}").into();
+    }
+    route_of(json!({ "match": { "prefix": "/" }, "route": action }))
+}
+
+fn route_of(router: Value) -> Arc<Route> {
+    let config = json!({ "virtual_hosts": [{ "domains": ["*"], "routers": [router] }] });
+    let table = Table::new(&serde_json::from_value(config).unwrap(), &[]).unwrap();
+    let (request, exchange) = with_exchange(get());
+    let (head, _) = request.into_parts();
+    table.find(&head, &exchange).unwrap().clone()
 }
 
 /// A route that tries again `num_retries` times.
@@ -280,7 +317,7 @@ async fn refusals_speak_the_callers_language_and_repeat_nothing() {
         (StatusCode::OK, &HeaderValue::from(14))
     );
 
-    let none = Cluster::new("none", Vec::new(), ClusterSettings::default());
+    let none = cluster_of(Vec::new(), ClusterSettings::default());
     let (reply, exchange) = ask(get(), &route(forward()), &none).await;
     assert_eq!(
         (reply.status().as_u16(), flags(&exchange)),
@@ -308,27 +345,27 @@ async fn refusals_speak_the_callers_language_and_repeat_nothing() {
 
 #[tokio::test]
 async fn direct_answers_and_redirects_need_no_cluster() {
-    let direct = Route {
-        action: Action::Direct(Direct {
-            status: StatusCode::IM_A_TEAPOT,
-            body: "short and stout".into(),
-        }),
-    };
+    let direct = Route::from(Action::Direct(Direct {
+        status: StatusCode::IM_A_TEAPOT,
+        body: "short and stout".into(),
+    }));
     let reply = http()
         .handle(get(), Some(&Arc::new(direct)), &Clusters::default())
         .await;
     assert_eq!(reply.status(), 418);
     assert_eq!(text(reply.into_body()).await, "short and stout");
-    let redirect = Route {
-        action: Action::Redirect(Redirect {
-            status: StatusCode::FOUND,
-        }),
-    };
-    let reply = http()
-        .handle(get(), Some(&Arc::new(redirect)), &Clusters::default())
-        .await;
+    let redirect = route_of(json!({
+        "match": { "prefix": "/" },
+        "redirect": { "response_code": 302, "path_redirect": "/elsewhere" },
+    }));
+    let reply = http().handle(get(), Some(&redirect), &Clusters::default()).await;
     assert_eq!(reply.status(), 302);
-    assert!(reply.headers().contains_key("location"));
+    assert!(
+        reply.headers()["location"]
+            .to_str()
+            .unwrap()
+            .ends_with("/elsewhere")
+    );
 }
 
 #[tokio::test]
@@ -361,10 +398,10 @@ async fn the_request_counts_until_its_reply_has_ended() {
         });
         let cluster = cluster(&[server.address], limits([0, 0, 1, 0]));
         let (reply, exchange) = ask(get(), &route, &cluster).await;
-        assert_eq!(cluster.hosts[0].active.load(SeqCst), 1, "{up:?}");
+        assert_eq!(only(&cluster).active.load(SeqCst), 1, "{up:?}");
         assert!(cluster.limits().try_request().is_err());
         assert_eq!(soon(text(reply.into_body())).await, "ab");
-        assert_eq!(cluster.hosts[0].active.load(SeqCst), 0);
+        assert_eq!(only(&cluster).active.load(SeqCst), 0);
         assert!(cluster.limits().try_request().is_ok());
         let facts = exchange.facts();
         assert!(facts.response_received.is_some() && facts.upstream_local.is_some());
@@ -712,8 +749,8 @@ async fn a_request_that_was_dropped_is_flagged_and_gives_back_what_it_holds() {
         limits.try_request(),
     );
     assert!(all.0.is_ok() && all.1.is_ok() && all.2.is_ok() && all.3.is_ok());
-    assert_eq!(cluster.hosts[0].active.load(SeqCst), 0);
-    assert_eq!(cluster.hosts[0].pool.open(), 0);
+    assert_eq!(only(&cluster).active.load(SeqCst), 0);
+    assert_eq!(only(&cluster).pool.open(), 0);
 }
 
 #[tokio::test]
@@ -807,7 +844,7 @@ async fn an_upgraded_connection_carries_bytes_both_ways_and_each_way_to_its_end(
     client.shutdown().await.unwrap();
     assert_eq!(read_until(&mut client, "bye").await, "bye");
     assert_eq!(soon(client.read(&mut [0])).await.unwrap(), 0);
-    until(|| cluster.limits().try_request().is_ok() && cluster.hosts[0].pool.open() == 0).await;
+    until(|| cluster.limits().try_request().is_ok() && only(&cluster).pool.open() == 0).await;
 }
 
 #[tokio::test]
@@ -860,8 +897,8 @@ async fn the_host_is_the_chosen_ones_name_if_the_route_says_so() {
             status(200)
         })
         .await;
-        let host = crate::cluster::Host::new(server.address.into(), Some("name.example"));
-        let cluster = Cluster::new("named", vec![host], ClusterSettings::default());
+        let host = host(server.address, "name.example");
+        let cluster = cluster_of(vec![host], ClusterSettings::default());
         for (auto_host_rewrite, expected) in [(false, "test"), (true, "name.example")] {
             let route = route(Forward {
                 upstream_protocol: Some(up),

@@ -1,0 +1,3 @@
+//! Where the hosts of a cluster come from, if not from its configuration alone.
+
+pub(super) mod dns;
