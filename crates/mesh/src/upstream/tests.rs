@@ -195,6 +195,10 @@ async fn a_connection_carries_no_more_requests_than_it_may() {
             soon(ask(&cluster, protocol)).await.unwrap();
         }
         assert_eq!(server.seen.accepted(), 3, "{protocol:?}");
+        let host = only(&cluster);
+        until(|| host.stats.connection_active.get() == 1).await;
+        let counts = (&cluster.stats.connection_total, &host.stats.connection_close);
+        assert_eq!((counts.0.get(), counts.1.get()), (3, 2));
     }
 }
 

@@ -548,6 +548,11 @@ async fn a_client_that_stops_sending_is_given_up() {
         let request = http::Request::post("/").header("host", "a").body(body).unwrap();
         let reply = soon(proxy.forward(request, &route, &cluster)).await;
         assert_eq!(reply.status(), 408, "{up:?}");
+        assert_eq!(
+            only(&cluster).stats.response_failed.get(),
+            0,
+            "the host is not to blame"
+        );
     }
 }
 
@@ -568,6 +573,14 @@ async fn bad_replies_are_tried_elsewhere_if_the_route_says_so() {
         ),
         (2, 1, 1)
     );
+
+    let stats = &cluster.stats;
+    let counts = [
+        &stats.request_retry,
+        &stats.response_failed,
+        &stats.response_success,
+    ];
+    assert_eq!(counts.map(|count| count.get()), [1, 1, 1]);
 
     for route in [
         route(forward()),
