@@ -77,6 +77,7 @@ struct Counted {
     pool: Weak<Pool>,
     number: u64,
     _permit: Option<Permit>,
+    _counted: connect::Counted,
 }
 
 enum Step {
@@ -196,7 +197,7 @@ impl Pool {
     ) -> Result<Lease, Failure> {
         let made = connect::connect(cluster, host, Protocol::Http2, async |stream| {
             let about = About::of(&stream);
-            let counted = Counted::new(self, about.number, permit);
+            let counted = Counted::new(self, about.number, permit, connect::Counted::new(cluster, host));
             let sender = link::greet(stream, counted).await?;
             Ok::<_, io::Error>(Link::new(sender, about, cluster))
         });
@@ -348,12 +349,13 @@ impl Drop for Making {
 }
 
 impl Counted {
-    fn new(pool: &Arc<Pool>, number: u64, permit: Option<Permit>) -> Self {
+    fn new(pool: &Arc<Pool>, number: u64, permit: Option<Permit>, counted: connect::Counted) -> Self {
         pool.state().open += 1;
         Self {
             pool: Arc::downgrade(pool),
             number,
             _permit: permit,
+            _counted: counted,
         }
     }
 }

@@ -147,6 +147,9 @@ impl<'a> Attempts<'a> {
                 },
             };
             let in_flight = chosen.begin();
+            if self.permit.is_some() {
+                chosen.count(|stats| stats.request_retry.inc());
+            }
             let pause = match self.attempt(&chosen, fresh).await {
                 Ok(reply) => match self.may_better(&reply).then(|| self.reserve()).flatten() {
                     Some(pause) => pause,
@@ -190,11 +193,18 @@ impl<'a> Attempts<'a> {
         self.timing.begin_try();
         let begun = Instant::now();
         let reply = self.exchange_with(host, fresh).await;
-        host.record(Outcome {
-            status: reply.as_ref().ok().map(|reply| reply.head.status),
-            latency: begun.elapsed(),
-        });
+        if reply
+            .as_ref()
+            .err()
+            .is_none_or(|failed| failed.trouble.is_the_hosts())
+        {
+            host.record(Outcome {
+                status: reply.as_ref().ok().map(|reply| reply.head.status),
+                latency: begun.elapsed(),
+            });
+        }
         if let Err(failed) = &reply {
+            count(host, failed.trouble);
             tracing::debug!(host = %host.name, ?failed, "try failed");
         }
         reply
@@ -338,18 +348,32 @@ impl Failed {
     }
 
     fn over(over: Over) -> Self {
-        let (refusal, flags) = match over {
-            Over::Try | Over::All => (Refusal::TIMEOUT, Flags::UPSTREAM_TIMEOUT),
-            Over::Stalled => (Refusal::STALLED, Flags::DOWNSTREAM_TERMINATE),
+        let late = (Trouble::Timeout, Refusal::TIMEOUT, Flags::UPSTREAM_TIMEOUT);
+        let (trouble, refusal, flags) = match over {
+            Over::Try | Over::All => late,
+            Over::Stalled => (
+                Trouble::Fault(Fault::Request),
+                Refusal::STALLED,
+                Flags::DOWNSTREAM_TERMINATE,
+            ),
         };
         Self {
-            trouble: Trouble::Timeout,
+            trouble,
             refusal,
             flags,
             untouched: false,
             last: over != Over::Try,
         }
     }
+}
+
+fn count(host: &Host, trouble: Trouble) {
+    host.count(|stats| match trouble {
+        Trouble::Timeout => stats.request_timeout.inc(),
+        Trouble::Fault(Fault::Reset | Fault::Terminated) => stats.request_remote_reset.inc(),
+        Trouble::Fault(Fault::Request) => stats.request_local_reset.inc(),
+        Trouble::Fault(_) | Trouble::Status(_) => {}
+    });
 }
 
 /// What the client wants to upgrade to, where it can be had. The head is stripped.

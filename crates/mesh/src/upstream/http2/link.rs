@@ -2,9 +2,9 @@
 
 use std::{
     io,
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
@@ -12,14 +12,13 @@ use bytes::Bytes;
 use futures::future::poll_fn;
 use h2::{Ping, Reason, RecvStream, client::SendRequest};
 use http::{Request, Response};
-use pin_project_lite::pin_project;
 
 use super::{
     super::{About, Failure, Fault, Progress, Reply, ReplyBody, Stream},
     Body as ReplyStream, Counted, Pool,
     pump::Pump,
 };
-use crate::body::Body;
+use crate::{batched::Batched, body::Body};
 
 /// How much a host may send unasked on one stream: what a client that does not read its reply can
 /// make us hold.
@@ -80,42 +79,11 @@ pub(super) async fn greet(stream: Stream, counted: Counted) -> io::Result<SendRe
     }
     tokio::spawn(async move {
         let _counted = counted;
-        if let Err(error) = (Batched {
-            connection,
-            yielded: false,
-        })
-        .await
-        {
+        if let Err(error) = Batched::new(connection).await {
             tracing::debug!(%error, "connection to an upstream failed");
         }
     });
     Ok(sender)
-}
-
-pin_project! {
-    /// Lets all that is ready run before it polls the connection. Whoever sends a request wakes the
-    /// connection, which the runtime would run next: every request would be a write of its own.
-    struct Batched<C> {
-        #[pin]
-        connection: C,
-        yielded: bool,
-    }
-}
-
-impl<C: Future> Future for Batched<C> {
-    type Output = C::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
-        let this = self.project();
-        *this.yielded = !*this.yielded;
-        match *this.yielded {
-            true => {
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            false => this.connection.poll(cx),
-        }
-    }
 }
 
 impl Lease {
