@@ -107,7 +107,10 @@ async fn serve(
     let sockets = plane::bind(config).await?;
     let side = Side::bind(config).await?;
     let process = Process::new(config);
-    let tracers = config.tracing.as_ref().map(|tracing| Tracers::start(tracing, &process));
+    let tracers = config
+        .tracing
+        .as_ref()
+        .map(|tracing| Tracers::start(tracing, &process));
     let start = Start {
         loaded,
         options,
@@ -138,6 +141,7 @@ async fn serve(
     }));
     warn_of_open_doors(config);
     let limit = drain_limit(config, options);
+    let files = Files::new(config.server.log_roller.clone());
     let parts = plane::Parts {
         runtimes: runtimes
             .into_iter()
@@ -147,8 +151,8 @@ async fn serve(
             (name == ACTUATOR).then(|| Arc::new(actuator.clone()) as Arc<dyn Filter>)
         }),
         metrics: process.mesh_metrics.clone(),
-        files: Files::new(config.server.log_roller.clone()),
-        dumps,
+        files: files.clone(),
+        dumps: dumps.clone(),
         tracer: start.tracer_of_proxies(),
         folder: loaded.dir.clone(),
         directory: process.directory.clone(),
@@ -158,6 +162,7 @@ async fn serve(
         levels,
         metrics: Arc::clone(&process.metrics),
         directory: process.directory.clone(),
+        files: files.clone(),
         shown: shown.clone(),
     });
     side.serve(admin, access, &process);
@@ -190,11 +195,15 @@ async fn serve(
         drop(io::stdout().lock().write_all(banner.as_bytes()));
     }
 
-    let signal = signals.end(&asked).await;
+    let signal = signals.end(&asked, &files).await;
     tracing::info!(signal, limit = ?limit, "ending");
     tokio::select! {
         () = process.end(limit, &plane, &managed) => {}
-        signal = signals.end(&asked) => tracing::warn!(signal, "ending at once"),
+        signal = signals.end(&asked, &files) => tracing::warn!(signal, "ending at once"),
+    }
+    let written = async { tokio::join!(files.flush(), dumps.flush()) };
+    if tokio::time::timeout(CLOSE, written).await.is_err() {
+        tracing::warn!("access logs and dumps are not wholly written");
     }
     drop(pid_file);
     Ok(())
@@ -494,15 +503,7 @@ impl Process {
 
 /// The listener that the rpc component `mosn` calls, if it is one of this process.
 fn channel_listener(runtime: &config::RuntimeConfig) -> Option<String> {
-    let settings = &runtime.rpcs.get("mosn")?.settings;
-    let channel = settings
-        .parse::<facts::Channels>()
-        .ok()?
-        .config
-        .channel
-        .into_iter()
-        .next()?;
-    (!channel.listener.contains(':')).then_some(channel.listener)
+    facts::channel_listener(&runtime.rpcs.get("mosn")?.settings)
 }
 
 /// How the callback channel reaches the application.

@@ -31,7 +31,11 @@ fn business(method: &str) -> Option<Business> {
         "GetConfiguration" | "SaveConfiguration" | "DeleteConfiguration" | "SubscribeConfiguration" => {
             Business::Configuration
         }
-        "GetState" | "GetBulkState" | "SaveState" | "DeleteState" | "DeleteBulkState"
+        "GetState"
+        | "GetBulkState"
+        | "SaveState"
+        | "DeleteState"
+        | "DeleteBulkState"
         | "ExecuteStateTransaction" => Business::State,
         _ => return None,
     })

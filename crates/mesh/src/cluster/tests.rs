@@ -1,7 +1,7 @@
 use std::{io, net::SocketAddr, sync::atomic::Ordering::Relaxed};
 
 use layotto_core::{GoDuration, Settings};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     balance::testing::{cluster_of, config},
@@ -42,7 +42,7 @@ const BALANCERS: [&str; 10] = [
 #[test]
 fn reads_what_upstream_reads() {
     let manager = parse(json!({
-        "tls_context": {"status": true},
+        "tls_context": {"status": true, "insecure_skip": true},
         "clusters": [{
             "name": "a", "type": "SIMPLE", "lb_type": "LB_RANDOM", "connect_timeout": "2s",
             "idle_timeout": "90s", "max_request_per_conn": 10, "cluster_manager_tls": true,
@@ -70,8 +70,8 @@ fn reads_what_upstream_reads() {
     assert_eq!(cluster.idle_timeout(), Some(Duration::from_secs(90)));
     assert_eq!(cluster.max_requests_per_connection(), Some(10));
     assert_eq!(cluster.keepalive().interval, GoDuration::from_millis(30_000));
-    assert_eq!(cluster.tls(), Some(&json!({"status": true})));
     let hosts = cluster.hosts();
+    assert!(cluster.tls(&hosts[1]).is_some() && cluster.tls(&hosts[0]).is_none());
     assert_eq!((hosts[0].weight, hosts[1].weight), (128, 1));
     assert_eq!(hosts[0].hostname.as_deref(), Some("one"));
     assert!(hosts[0].tls_disable && !hosts[1].tls_disable);
@@ -308,7 +308,7 @@ async fn names_are_looked_up_again_and_a_failure_keeps_the_last_answer() {
     clusters.start();
     clusters.ready(Duration::from_secs(1)).await;
     assert_eq!(names(cluster), ["10.0.0.1:80", "10.0.0.2:80"], "IPv4 only");
-    let kept = cluster.hosts()[1].clone();
+    let (lost, kept) = (cluster.hosts()[0].clone(), cluster.hosts()[1].clone());
     assert_eq!((kept.weight, kept.hostname.as_deref()), (3, Some("svc")));
 
     for useless in [None, Some(vec![]), Some(vec!["fd00::1"])] {
@@ -321,6 +321,10 @@ async fn names_are_looked_up_again_and_a_failure_keeps_the_last_answer() {
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(names(cluster), ["10.0.0.2:80", "10.0.0.3:80"]);
     assert!(Arc::ptr_eq(&cluster.hosts()[0], &kept), "it stays as it is");
+    assert!(
+        lost.gone.is_cancelled() && !kept.gone.is_cancelled(),
+        "nobody checks a lost host"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,14 +27,13 @@ const TIMES: u32 = 2;
 /// Below this, a wait says more of the machine than of the proxy.
 const GRAIN: Duration = Duration::from_millis(20);
 /// The same for a build that is not optimised: a buffer full of small frames takes it long.
-const DEBUG_GRAIN: Duration = Duration::from_millis(300);
+const DEBUG_GRAIN: Duration = Duration::from_millis(500);
 const SAMPLE: Duration = Duration::from_millis(20);
 
 pub fn cases() -> Vec<Case> {
     let case = |attack: Attack| {
-        Case::long(format!("abuse::{}", attack.name()), &[], move |lab| {
-            run(lab, attack)
-        })
+        let name = format!("abuse::{}", attack.name());
+        Case::long(name, &[], move |lab| lab.measure(move || run(lab, attack)))
     };
     Attack::ALL.into_iter().map(case).collect()
 }

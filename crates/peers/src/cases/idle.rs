@@ -1,8 +1,12 @@
 //! Thousands of connections that are open and quiet.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use futures::{StreamExt, stream};
 use layotto_peers::{
     load::grpc::{Client, message},
@@ -10,11 +14,14 @@ use layotto_peers::{
     process::raise_file_limit,
     proxy::{Plan, Protocol, Proxy},
 };
+use tokio::time::timeout;
 
 use crate::runner::{Case, Lab};
 
 /// Bound of the memory of one, in any build; what a release needs is measured by the benchmarks.
 const MOST: u64 = 64 << 10;
+/// Longest wait for a connection and its first answer.
+const LIMIT: Duration = Duration::from_secs(20);
 /// How soon a call is answered beside them.
 const PROMPT: Duration = Duration::from_millis(500);
 
@@ -35,15 +42,8 @@ async fn connections(lab: Lab) -> Result<()> {
         .await?;
     let before = proxy.process.resident()?;
     let open = |number| {
-        let call = call.clone();
-        async move {
-            let mut client = Client::connect(proxy.address).await?;
-            client
-                .call("/a.B/C", &call)
-                .await
-                .with_context(|| format!("connection {number}"))?;
-            anyhow::Ok(client)
-        }
+        let opened = timeout(LIMIT, opened(proxy.address, call.clone()));
+        async move { opened.await?.with_context(|| format!("connection {number}")) }
     };
     let mut clients = Vec::new();
     let mut opening = stream::iter((0..count).map(open)).buffer_unordered(32);
@@ -64,4 +64,11 @@ async fn connections(lab: Lab) -> Result<()> {
         client.call("/a.B/C", &call).await?;
     }
     Ok(())
+}
+
+/// A connection that has made one call.
+async fn opened(address: SocketAddr, call: Bytes) -> Result<Client> {
+    let mut client = Client::connect(address).await?;
+    client.call("/a.B/C", &call).await?;
+    Ok(client)
 }

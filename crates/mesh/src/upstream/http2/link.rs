@@ -1,6 +1,12 @@
 //! One HTTP/2 connection and one request over it.
 
-use std::{io, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    io,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::future::poll_fn;
@@ -12,10 +18,15 @@ use super::{
     Body as ReplyStream, Counted, Pool,
     pump::Pump,
 };
-use crate::body::Body;
+use crate::{batched::Batched, body::Body};
 
-/// How much a host may send unasked, per stream and per connection.
-const WINDOW: u32 = 1 << 20;
+/// How much a host may send unasked on one stream: what a client that does not read its reply can
+/// make us hold.
+const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// How much a host may send unasked on all streams of a connection. Far more than one stream may, so
+/// that replies which nobody reads do not hold up the others.
+const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// The longest head of a reply.
 const MAX_HEAD: u32 = 64 * 1024;
@@ -26,7 +37,6 @@ const RESET_MEMORY: Duration = Duration::from_secs(5);
 /// The right to send one request.
 #[derive(Debug)]
 pub(in crate::upstream) struct Lease {
-    sender: SendRequest<Bytes>,
     about: About,
     reused: bool,
     place: Place,
@@ -37,14 +47,16 @@ pub(in crate::upstream) struct Lease {
 pub(in crate::upstream) struct Place {
     pool: Arc<Pool>,
     number: u64,
+    /// Given back at the end.
+    sender: Option<SendRequest<Bytes>>,
 }
 
 /// Greets the host and waits until it has told its settings: its limit on streams must be known
 /// before the first burst, and a host that does not speak HTTP/2 shows itself.
 pub(super) async fn greet(stream: Stream, counted: Counted) -> io::Result<SendRequest<Bytes>> {
     let handshake = h2::client::Builder::new()
-        .initial_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEAD)
         .max_concurrent_reset_streams(1024)
         .reset_stream_duration(RESET_MEMORY)
@@ -67,7 +79,7 @@ pub(super) async fn greet(stream: Stream, counted: Counted) -> io::Result<SendRe
     }
     tokio::spawn(async move {
         let _counted = counted;
-        if let Err(error) = connection.await {
+        if let Err(error) = Batched::new(connection).await {
             tracing::debug!(%error, "connection to an upstream failed");
         }
     });
@@ -76,13 +88,12 @@ pub(super) async fn greet(stream: Stream, counted: Counted) -> io::Result<SendRe
 
 impl Lease {
     pub(super) fn new(sender: SendRequest<Bytes>, about: About, reused: bool, pool: Arc<Pool>) -> Self {
-        let number = about.number;
-        Self {
-            sender,
-            about,
-            reused,
-            place: Place { pool, number },
-        }
+        let place = Place {
+            pool,
+            number: about.number,
+            sender: Some(sender),
+        };
+        Self { about, reused, place }
     }
 
     pub(in crate::upstream) fn is_reused(&self) -> bool {
@@ -100,7 +111,9 @@ impl Lease {
     ) -> Result<Reply, Failure> {
         let (head, body) = request.into_parts();
         let ended = progress.is_none();
-        let sent = self.sender.send_request(Request::from_parts(head, ()), ended);
+        let sender = self.place.sender.as_mut();
+        let sender = sender.expect("invariant: there until the drop");
+        let sent = sender.send_request(Request::from_parts(head, ()), ended);
         let (reply, stream) = sent.map_err(refused)?;
         let mut pump = (!ended).then(|| Pump::new(stream, body));
         let mut reply = pin!(reply);
@@ -143,7 +156,9 @@ impl Lease {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.pool.release(self.number);
+        if let Some(sender) = self.sender.take() {
+            self.pool.release(self.number, sender);
+        }
     }
 }
 
