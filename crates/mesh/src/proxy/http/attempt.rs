@@ -186,15 +186,15 @@ impl<'a> Attempts<'a> {
                 facts.cluster = Some(self.cluster.name.clone());
             }
             facts.upstream_host = Some(host.name.clone());
+            facts.host = Some(host.clone());
         }
         self.timing.begin_try();
         let begun = Instant::now();
         let reply = self.exchange_with(host, fresh).await;
-        if reply
-            .as_ref()
-            .err()
-            .is_none_or(|failed| failed.trouble.is_the_hosts())
-        {
+        // One that the same host gets once more counts with its last try, or a host that fails would
+        // outweigh the others in what it is compared with.
+        let counts = |failed: &Failed| failed.trouble.is_the_hosts() && !self.can_replay(failed);
+        if reply.as_ref().err().is_none_or(counts) {
             host.record(Outcome {
                 status: reply.as_ref().ok().map(|reply| reply.head.status),
                 latency: begun.elapsed(),
@@ -263,9 +263,13 @@ impl<'a> Attempts<'a> {
 
     /// Whether the host knows nothing of the request, and it can be sent once more.
     fn may_replay(&mut self, failed: &Failed) -> bool {
-        let may = failed.untouched && self.replays > 0 && self.head.is_some() && self.body.is_whole();
+        let may = self.can_replay(failed);
         self.replays -= u32::from(may);
         may
+    }
+
+    fn can_replay(&self, failed: &Failed) -> bool {
+        failed.untouched && self.replays > 0 && self.head.is_some() && self.body.is_whole()
     }
 
     fn may_retry(&self, failed: &Failed) -> bool {
