@@ -12,7 +12,10 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Code, Status, transport::{Channel, Endpoint}};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
 
 use super::peer::Raw;
 use crate::sidecar::PATIENCE;
@@ -112,16 +115,24 @@ pub async fn grpc_at(
     body: &str,
 ) -> Result<Vec<Bytes>, Status> {
     let mut client = tonic::client::Grpc::new(channel.clone());
-    client.ready().await.map_err(|error| Status::internal(error.to_string()))?;
+    client
+        .ready()
+        .await
+        .map_err(|error| Status::internal(error.to_string()))?;
     let path: PathAndQuery = path.parse().unwrap();
     let message = Bytes::from(body.to_owned());
     let two = futures::stream::iter([message.clone(), message.clone()]);
     let exchange = async {
         match call {
             Call::Unary => client.unary(with(message, metadata), path, Raw).await.map(one),
-            Call::Client => client.client_streaming(with(two, metadata), path, Raw).await.map(one),
+            Call::Client => client
+                .client_streaming(with(two, metadata), path, Raw)
+                .await
+                .map(one),
             Call::Server => {
-                let replies = client.server_streaming(with(message, metadata), path, Raw).await?;
+                let replies = client
+                    .server_streaming(with(message, metadata), path, Raw)
+                    .await?;
                 all(replies.into_inner()).await
             }
             _ => {
@@ -231,7 +242,9 @@ impl Ask {
 
     /// More headers.
     pub fn headers(self, headers: &[(&str, &str)]) -> Self {
-        headers.iter().fold(self, |ask, (name, value)| ask.header(name, value))
+        headers
+            .iter()
+            .fold(self, |ask, (name, value)| ask.header(name, value))
     }
 
     /// The body.
@@ -242,7 +255,11 @@ impl Ask {
 
     fn request(&self, default_host: &str, is_http2: bool) -> Request<Full<Bytes>> {
         let host = self.host.as_deref().unwrap_or(default_host);
-        let uri = if is_http2 { format!("http://{host}{}", self.path) } else { self.path.clone() };
+        let uri = if is_http2 {
+            format!("http://{host}{}", self.path)
+        } else {
+            self.path.clone()
+        };
         let mut request = Request::builder().method(self.method.clone()).uri(uri);
         if !is_http2 {
             request = request.header("host", host);
@@ -312,7 +329,9 @@ impl Http2 {
 
     /// Speaks it over a connection that is there. The connection ends with its last sender.
     pub async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
         tokio::spawn(async move { drop(connection.await) });
         Self { sender }
     }

@@ -125,7 +125,10 @@ async fn a_host_that_is_ill_is_left_out_until_it_is_well() {
     assert_eq!(shares(port, 9, |_| Ask::get("/")).await.len(), 3);
     peers[1].always(500);
     let asked = || async { shares_of_any(port, 9).await };
-    until_shares("the ill host is left out", asked, |shares| !shares.contains_key("b")).await;
+    until_shares("the ill host is left out", asked, |shares| {
+        !shares.contains_key("b")
+    })
+    .await;
     for _ in 0..30 {
         assert_eq!(get(port, "/").await.status, 200);
     }
@@ -217,7 +220,11 @@ async fn circuit_breakers_bound_requests_connections_and_waiting() {
         assert_eq!(statuses, expected, "{limits}");
         let most = limits["max_connections"].as_u64().unwrap_or(10);
         assert!(peers[0].connections() as u64 <= most, "{limits}");
-        assert_eq!(get(port, "/").await.status, 200, "{limits}: the places are free again");
+        assert_eq!(
+            get(port, "/").await.status,
+            200,
+            "{limits}: the places are free again"
+        );
     }
 }
 
@@ -226,13 +233,7 @@ async fn what_the_policy_names_is_tried_again_and_nothing_else() {
     let policy = |policy: Value| json!({"retry_policy": policy});
     for (name, route, told, status, requests) in [
         ("none", json!({}), "status=503", 503, 1),
-        (
-            "off",
-            policy(json!({"num_retries": 2})),
-            "status=503",
-            503,
-            1,
-        ),
+        ("off", policy(json!({"num_retries": 2})), "status=503", 503, 1),
         (
             "on",
             policy(json!({"retry_on": true, "num_retries": 2})),
@@ -278,7 +279,11 @@ async fn what_the_policy_names_is_tried_again_and_nothing_else() {
     ] {
         let peers = [Peer::start("a").await];
         let (_running, port) = proxy_to(&peers, &json!({}), route);
-        let reply = Ask::new("POST", "/x").header("x-do", told).body("b").http1(port).await;
+        let reply = Ask::new("POST", "/x")
+            .header("x-do", told)
+            .body("b")
+            .http1(port)
+            .await;
         assert_eq!(
             (reply.status.as_u16(), peers[0].requests()),
             (status, requests),
@@ -314,7 +319,10 @@ async fn a_failed_connect_is_tried_at_another_host() {
 }
 
 /// A host that answers each connection with half a reply.
-async fn half_replies() -> (std::net::SocketAddr, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+async fn half_replies() -> (
+    std::net::SocketAddr,
+    std::sync::Arc<std::sync::atomic::AtomicUsize>,
+) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let count = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -375,10 +383,7 @@ async fn routes_headers_and_deadlines_bound_the_time() {
     ] {
         let (reply, time) = took(ask, port).await;
         assert_eq!(reply.status, 504, "{name}: {reply:?}");
-        assert!(
-            (200..2000).contains(&time.as_millis()),
-            "{name}: {time:?}"
-        );
+        assert!((200..2000).contains(&time.as_millis()), "{name}: {time:?}");
     }
     let longer = Ask::get("/short")
         .header("x-do", "slow=400")

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 
 use super::{
-    clients::{Ask, Call, Outcome, get},
+    clients::{Ask, Call, Http2, Outcome, get},
     peer::Peer,
     plan::{Plan, Running, proxy, runtime, to, until},
 };
@@ -60,7 +60,9 @@ impl Own {
                     store_name: "local".into(),
                     name: "put".into(),
                     data: body.to_owned().into(),
-                    metadata: metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+                    metadata: metadata
+                        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                        .into(),
                 };
                 caller
                     .put_file(with(futures::stream::iter([message]), headers))
@@ -231,7 +233,11 @@ async fn delays_hold_every_kind_of_call_up() {
         let begun = std::time::Instant::now();
         let outcome = world.call(call, &[("x-fault", "yes")], "x").await;
         assert!(outcome.is_ok(), "{call:?}: {outcome:?}");
-        assert!(begun.elapsed().as_millis() >= 300, "{call:?}: {:?}", begun.elapsed());
+        assert!(
+            begun.elapsed().as_millis() >= 300,
+            "{call:?}: {:?}",
+            begun.elapsed()
+        );
     }
 }
 
@@ -281,7 +287,10 @@ async fn the_actuator_lets_every_kind_of_call_pass_and_answers_its_own() {
     world.all_pass(&[], "x").await;
     let health = Ask::get("/actuator/health/readiness");
     for reply in [health.http1(world.web).await, health.http2(world.web).await] {
-        assert_eq!((reply.status.as_u16(), &reply.json()["status"]), (200, &json!("UP")));
+        assert_eq!(
+            (reply.status.as_u16(), &reply.json()["status"]),
+            (200, &json!("UP"))
+        );
     }
 }
 
@@ -354,4 +363,64 @@ async fn a_host_that_fails_more_than_the_others_is_ejected_whatever_the_kind_of_
         assert!(failed > 0, "{call:?} never went to the host that fails");
     }
     dropping.abort();
+}
+
+#[tokio::test]
+async fn a_route_says_other_things_to_a_filter_than_its_host_and_its_listener() {
+    let peer = Peer::start("a").await;
+    let port = free_port();
+    let abort = |status: u16| json!({"abort": {"status": status, "percentage": 100}});
+    let mut own = to("/own", "c", json!({}));
+    own["per_filter_config"] = json!({"fault": abort(418), "payload_limit": {"max_entity_size": 1}});
+    let mut none = to("/none", "c", json!({}));
+    none["per_filter_config"] = json!({"fault": {}});
+    let routes = json!([own, none, to("/", "c", json!({}))]);
+    let plan = Plan::default()
+        .listener(proxy("web", port, "routes"))
+        .hosts(
+            "routes",
+            json!([
+                {"name": "host", "domains": ["host.test"], "routers": routes,
+                 "per_filter_config": {"fault": abort(502)}},
+                {"name": "all", "domains": ["*"], "routers": routes},
+            ]),
+        )
+        .filters(json!([{"type": "fault", "config": abort(503)}, {"type": "payload_limit"}]))
+        .cluster("c", [&peer], json!({}));
+    let _running = plan.run();
+    for (path, host, status) in [
+        ("/own", "x.test", 418),
+        ("/none", "x.test", 200),
+        ("/", "x.test", 503),
+        ("/own", "host.test", 418),
+        ("/none", "host.test", 200),
+        ("/", "host.test", 502),
+    ] {
+        let ask = Ask::new("POST", path).host(host).body("long");
+        for reply in [ask.http1(port).await, ask.http2(port).await] {
+            assert_eq!(reply.status, status, "{host}{path}: {reply:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refused_request_does_not_harm_the_others_of_its_connection() {
+    let peer = Peer::start("a").await;
+    let port = free_port();
+    let plan = Plan::web(port, json!([to("/", "c", json!({}))]))
+        .filters(json!([{"type": "payload_limit", "config": {"max_entity_size": 1000}}]))
+        .cluster("c", [&peer], json!({}));
+    let _running = plan.run();
+    let connection = Http2::connect(port).await;
+    let slow = Ask::get("/").header("x-do", "slow=1000");
+    let other = connection.clone();
+    let under_way = tokio::spawn(async move { other.send(&slow).await });
+    for _ in 0..20 {
+        // More than the windows of the stream hold: the client cannot finish it.
+        let big = Ask::new("POST", "/").body("x".repeat(1 << 20));
+        assert_eq!(connection.send(&big).await.unwrap().status, 413);
+        let small = Ask::new("POST", "/").body("x");
+        assert_eq!(connection.send(&small).await.unwrap().status, 200);
+    }
+    assert_eq!(under_way.await.unwrap().unwrap().status, 200);
 }

@@ -15,7 +15,11 @@ use crate::sidecar::free_port;
 async fn a_tcp_proxy_passes_bytes_on_to_hosts_that_take_them() {
     let peers = [Peer::start("a").await, Peer::start("b").await];
     let port = free_port();
-    let raw = listener("raw", port, json!({"type": "tcp_proxy", "config": {"cluster": "c"}}));
+    let raw = listener(
+        "raw",
+        port,
+        json!({"type": "tcp_proxy", "config": {"cluster": "c"}}),
+    );
     let mut plan = Plan::default().listener(raw).cluster("c", &peers, json!({}));
     let dead = json!({"address": format!("127.0.0.1:{}", free_port())});
     plan.clusters[0]["hosts"].as_array_mut().unwrap().push(dead);
@@ -29,17 +33,25 @@ async fn a_tcp_proxy_passes_bytes_on_to_hosts_that_take_them() {
     assert_eq!(messages.len(), 2);
     // Another cluster after a reload.
     let other = Peer::start("other").await;
-    let raw = listener("raw", port, json!({"type": "tcp_proxy", "config": {"cluster": "d"}}));
+    let raw = listener(
+        "raw",
+        port,
+        json!({"type": "tcp_proxy", "config": {"cluster": "d"}}),
+    );
     running.write(&Plan::default().listener(raw).cluster("d", [&other], json!({})));
-    until("the other cluster", async || {
-        match tokio::net::TcpStream::connect(("127.0.0.1", port)).await {
+    until(
+        "the other cluster",
+        async || match tokio::net::TcpStream::connect(("127.0.0.1", port)).await {
             Ok(stream) => {
-                let reply = super::clients::Http1::over(stream).await.send(&Ask::get("/")).await;
+                let reply = super::clients::Http1::over(stream)
+                    .await
+                    .send(&Ask::get("/"))
+                    .await;
                 reply.is_ok_and(|reply| reply.peer() == "other")
             }
             Err(_) => false,
-        }
-    })
+        },
+    )
     .await;
 }
 
@@ -49,7 +61,10 @@ async fn an_access_log_tells_what_happened() {
     let port = free_port();
     let mut plan = Plan::web(
         port,
-        json!([to("/a", "c", json!({})), to("/slow", "c", json!({"timeout": "100ms"}))]),
+        json!([
+            to("/a", "c", json!({})),
+            to("/slow", "c", json!({"timeout": "100ms"}))
+        ]),
     )
     .cluster("c", [&peer], json!({}));
     let format = "%protocol% %x-mosn-method% %x-mosn-path% %response_code% %response_flag% \
@@ -61,12 +76,22 @@ async fn an_access_log_tells_what_happened() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("logs")).unwrap();
     let running = plan.run_in(folder, &[]);
-    Ask::new("POST", "/a?x=1").header("x-q", "a\nb".replace('\n', "\t").as_str()).body("12345").http1(port).await;
+    Ask::new("POST", "/a?x=1")
+        .header("x-q", "a\nb".replace('\n', "\t").as_str())
+        .body("12345")
+        .http1(port)
+        .await;
     Ask::get("/none").http2(port).await;
     Ask::get("/slow").header("x-do", "slow=2000").http1(port).await;
     let read = |name: &str| fs::read_to_string(running.folder.path().join(name)).unwrap_or_default();
-    until("three lines", async || read("logs/access.log").lines().count() == 3).await;
-    until("three lines by default", async || read("default.log").lines().count() == 3).await;
+    until("three lines", async || {
+        read("logs/access.log").lines().count() == 3
+    })
+    .await;
+    until("three lines by default", async || {
+        read("default.log").lines().count() == 3
+    })
+    .await;
     let text = read("logs/access.log");
     let lines: Vec<&str> = text.lines().collect();
     let host = peer.addr().to_string();
@@ -127,7 +152,10 @@ async fn the_administration_api_shows_the_process_and_no_secret() {
     let key = certificate.signing_key.serialize_pem();
     plan.clusters[0]["tls_context"] = json!({
         "status": false, "private_key": key, "cert_chain": certificate.cert.pem()});
-    let _running = plan.run_with(&[("RUNTIME_CONFIG".to_owned(), "shown".to_owned()), ("HIDDEN".to_owned(), "s3".to_owned())]);
+    let _running = plan.run_with(&[
+        ("RUNTIME_CONFIG".to_owned(), "shown".to_owned()),
+        ("HIDDEN".to_owned(), "s3".to_owned()),
+    ]);
     get(port, "/").await;
     let ask = async |path: &str| get(api, &format!("/api/v1/{path}")).await;
     assert_eq!(ask("version").await.text(), env!("CARGO_PKG_VERSION"));
@@ -150,17 +178,32 @@ async fn the_administration_api_shows_the_process_and_no_secret() {
     assert_eq!(ask("config_dump?cluster=none").await.status, 404);
     assert_eq!(ask("config_dump?nonsense").await.status, 400);
     let stats = ask("stats").await.text();
-    assert!(stats.contains("downstream_request_total{listener=\"web\"} 1\n"), "{stats}");
+    assert!(
+        stats.contains("downstream_request_total{listener=\"web\"} 1\n"),
+        "{stats}"
+    );
     let stats = ask("stats?key=upstream_").await.text();
-    assert!(!stats.is_empty() && stats.lines().all(|line| line.contains("upstream_")), "{stats}");
+    assert!(
+        !stats.is_empty() && stats.lines().all(|line| line.contains("upstream_")),
+        "{stats}"
+    );
     let stats = ask("stats_glob?key=downstream_*").await.text();
-    assert!(!stats.is_empty() && stats.lines().all(|line| line.starts_with("downstream_")), "{stats}");
+    assert!(
+        !stats.is_empty() && stats.lines().all(|line| line.starts_with("downstream_")),
+        "{stats}"
+    );
     let states = ask("states").await.text();
-    assert!(states.starts_with("pid=") && states.trim_end().ends_with("&state=6"), "{states}");
+    assert!(
+        states.starts_with("pid=") && states.trim_end().ends_with("&state=6"),
+        "{states}"
+    );
     assert_eq!(ask("features").await.json()["auto_config"], false);
     assert_eq!(ask("features?key=auto_config").await.text(), "false");
     assert_eq!(ask("features?key=none").await.status, 400);
-    assert_eq!(ask("env?key=RUNTIME_CONFIG").await.text(), "RUNTIME_CONFIG=shown\n");
+    assert_eq!(
+        ask("env?key=RUNTIME_CONFIG").await.text(),
+        "RUNTIME_CONFIG=shown\n"
+    );
     assert_eq!(ask("env?key=HIDDEN").await.status, 400);
     assert_eq!(ask("flowcontrol").await.json(), json!({}));
     assert_eq!(ask("none").await.status, 404);
@@ -194,7 +237,11 @@ async fn callers_from_elsewhere_need_the_admin_token() {
     let _running = plan.run();
     let send = async |ask: Ask| {
         let stream = tokio::net::TcpStream::connect((address, api)).await.unwrap();
-        super::clients::Http1::over(stream).await.send(&ask).await.unwrap()
+        super::clients::Http1::over(stream)
+            .await
+            .send(&ask)
+            .await
+            .unwrap()
     };
     for path in ["/api/v1/version", "/api/v1/config_dump", "/"] {
         assert_eq!(send(Ask::get(path)).await.status, 403, "{path}");
@@ -277,24 +324,27 @@ fn everything(folder: &Path) -> Value {
         &edits,
     );
     let mut web = proxy("web", 2045, "routes");
-    web = merged(web, &json!({
-        "network": "tcp", "type": "ingress", "inspector": true, "connection_idle_timeout": "90s",
-        "access_logs": [{"log_path": folder.join("access.log"), "log_format": "%start_time%"}],
-        "stream_filters": [
-            {"type": "flowControlFilter", "config": {
-                "global_switch": true, "limit_key_type": "PATH", "action": {"status": 509, "body": "no"},
-                "rules": [{"resource": "/x", "threshold": 1, "statIntervalInMs": 1000, "tokenCalculateStrategy": 0,
-                           "controlBehavior": 0}]}},
-            {"type": "fault", "config": fault},
-            {"type": "payload_limit", "config": payload},
-            {"type": "ip_access", "config": {"default_action": "allow", "header": "x-forwarded-for",
-                "trusted_proxies": ["127.0.0.1"], "ips": [{"action": "deny", "addrs": ["10.0.0.0/8"]}]}},
-            {"type": "grpc_metric"},
-            {"type": "fault_tolerance", "config": {"enabled": true, "exceptionTypes": [503], "timeWindow": 1000,
-                "leastWindowCount": 5, "exceptionRateMultiple": 2, "maxIpCount": 1, "recoverTime": 1000}},
-            {"type": "actuator_filter"},
-        ],
-    }));
+    web = merged(
+        web,
+        &json!({
+            "network": "tcp", "type": "ingress", "inspector": true, "connection_idle_timeout": "90s",
+            "access_logs": [{"log_path": folder.join("access.log"), "log_format": "%start_time%"}],
+            "stream_filters": [
+                {"type": "flowControlFilter", "config": {
+                    "global_switch": true, "limit_key_type": "PATH", "action": {"status": 509, "body": "no"},
+                    "rules": [{"resource": "/x", "threshold": 1, "statIntervalInMs": 1000, "tokenCalculateStrategy": 0,
+                               "controlBehavior": 0}]}},
+                {"type": "fault", "config": fault},
+                {"type": "payload_limit", "config": payload},
+                {"type": "ip_access", "config": {"default_action": "allow", "header": "x-forwarded-for",
+                    "trusted_proxies": ["127.0.0.1"], "ips": [{"action": "deny", "addrs": ["10.0.0.0/8"]}]}},
+                {"type": "grpc_metric"},
+                {"type": "fault_tolerance", "config": {"enabled": true, "exceptionTypes": [503], "timeWindow": 1000,
+                    "leastWindowCount": 5, "exceptionRateMultiple": 2, "maxIpCount": 1, "recoverTime": 1000}},
+                {"type": "actuator_filter"},
+            ],
+        }),
+    );
     let chain = &mut web["filter_chains"][0];
     chain["tls_context"] = tls.clone();
     chain["filters"] = json!([
@@ -305,7 +355,11 @@ fn everything(folder: &Path) -> Value {
             "downstream_protocol": "Http1,Http2", "upstream_protocol": "Http1", "router_config_name": "routes",
             "extend_config": {"Http1": {"max_header_size": 8192, "max_request_body_size": 1}}}},
     ]);
-    let raw = listener("raw", 2046, json!({"type": "tcp_proxy", "config": {"cluster": "c"}}));
+    let raw = listener(
+        "raw",
+        2046,
+        json!({"type": "tcp_proxy", "config": {"cluster": "c"}}),
+    );
     let cluster = json!({
         "name": "c", "type": "STRICT_DNS", "lb_type": "LB_LEAST_REQUEST",
         "hosts": [{"address": "localhost:80", "hostname": "h", "weight": 2, "tls_disable": true}],
@@ -329,7 +383,10 @@ fn everything(folder: &Path) -> Value {
     plan.clusters = vec![cluster];
     let sink = json!({"type": "prometheus", "config": {"port": 34903, "endpoint": "/metrics", "address": "127.0.0.1"}});
     let mut file = plan
-        .root(merged(admin(34901, "127.0.0.1"), &json!({"metrics": {"sinks": [sink]}})))
+        .root(merged(
+            admin(34901, "127.0.0.1"),
+            &json!({"metrics": {"sinks": [sink]}}),
+        ))
         .file();
     let server = &mut file["servers"][0];
     server["mosn_server_name"] = json!("layotto");
@@ -344,7 +401,10 @@ fn a_configuration_with_everything_that_is_taken_passes_the_check() {
     let folder = tempfile::tempdir().unwrap();
     let (code, text) = check(folder.path(), &everything(folder.path()));
     assert_eq!(code, Some(0), "{text}");
-    assert!(!text.contains("not supported") && !text.contains("unknown"), "{text}");
+    assert!(
+        !text.contains("not supported") && !text.contains("unknown"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -353,15 +413,42 @@ fn what_is_not_built_yet_is_said_by_the_check() {
     let base = everything(folder.path());
     for (pointer, value) in [
         ("/servers/0/listeners/0/use_original_dst", json!("redirect")),
-        ("/servers/0/listeners/0/stream_filters/0", json!({"type": "gzip", "config": {}})),
-        ("/servers/0/listeners/0/stream_filters/0", json!({"type": "mirror"})),
-        ("/servers/0/listeners/0/stream_filters/0", json!({"type": "jwt_authn"})),
-        ("/servers/0/listeners/0/filter_chains/0/filters/1/config/downstream_protocol", json!("bolt")),
-        ("/servers/0/listeners/0/filter_chains/0/tls_context/sds_source", json!({"CertificateConfig": {}})),
-        ("/servers/0/listeners/1/filter_chains/0/filters/0", json!({"type": "tunnel"})),
-        ("/servers/0/routers/0/virtual_hosts/0/routers/0/request_mirror_policies", json!({"cluster": "c"})),
-        ("/servers/0/routers/0/virtual_hosts/0/routers/0/route/metadata_match", json!({"filter_metadata": {}})),
-        ("/cluster_manager/clusters/0/lb_subset_config", json!({"fall_back_policy": 1})),
+        (
+            "/servers/0/listeners/0/stream_filters/0",
+            json!({"type": "gzip", "config": {}}),
+        ),
+        (
+            "/servers/0/listeners/0/stream_filters/0",
+            json!({"type": "mirror"}),
+        ),
+        (
+            "/servers/0/listeners/0/stream_filters/0",
+            json!({"type": "jwt_authn"}),
+        ),
+        (
+            "/servers/0/listeners/0/filter_chains/0/filters/1/config/downstream_protocol",
+            json!("bolt"),
+        ),
+        (
+            "/servers/0/listeners/0/filter_chains/0/tls_context/sds_source",
+            json!({"CertificateConfig": {}}),
+        ),
+        (
+            "/servers/0/listeners/1/filter_chains/0/filters/0",
+            json!({"type": "tunnel"}),
+        ),
+        (
+            "/servers/0/routers/0/virtual_hosts/0/routers/0/request_mirror_policies",
+            json!({"cluster": "c"}),
+        ),
+        (
+            "/servers/0/routers/0/virtual_hosts/0/routers/0/route/metadata_match",
+            json!({"filter_metadata": {}}),
+        ),
+        (
+            "/cluster_manager/clusters/0/lb_subset_config",
+            json!({"fall_back_policy": 1}),
+        ),
         ("/cluster_manager/clusters/0/mark", json!(1)),
         ("/dynamic_resources", json!({"ads_config": {}})),
     ] {
@@ -385,5 +472,8 @@ fn unknown_keys_are_told_with_their_line() {
     let (_, text) = check(folder.path(), &config);
     let pretty = serde_json::to_string_pretty(&config).unwrap();
     let line = pretty.lines().position(|line| line.contains("lb_typo")).unwrap() + 1;
-    assert!(text.contains("lb_typo") && text.contains(&format!("config.json:{line}")), "{text}");
+    assert!(
+        text.contains("lb_typo") && text.contains(&format!("config.json:{line}")),
+        "{text}"
+    );
 }

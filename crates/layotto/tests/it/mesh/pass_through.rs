@@ -49,7 +49,10 @@ async fn calls_of_all_kinds_reach_the_service_that_the_metadata_names() {
                     .unwrap_or_else(|status| panic!("{kind:?}: {status}"));
                 assert_eq!(messages.len(), replies, "{kind:?}");
                 let text = if kind == Call::Client { "texttext" } else { "text" };
-                assert!(messages.iter().all(|message| *message == text), "{kind:?}: {messages:?}");
+                assert!(
+                    messages.iter().all(|message| *message == text),
+                    "{kind:?}: {messages:?}"
+                );
                 let seen = peer.seen().pop().unwrap();
                 assert_eq!(seen.get("x-mine").unwrap(), "1");
                 assert_eq!(seen.get("id").unwrap(), "echo");
@@ -100,7 +103,10 @@ async fn calls_that_are_passed_on_need_the_api_token_and_do_not_show_it() {
     let _running = plan.run_with(&[("LAYOTTO_API_TOKEN".to_owned(), "s3cret".to_owned())]);
     let channel = channel(port).await;
     for kind in KINDS {
-        for wrong in [&[("id", "echo")][..], &[("id", "echo"), ("layotto-api-token", "no")]] {
+        for wrong in [
+            &[("id", "echo")][..],
+            &[("id", "echo"), ("layotto-api-token", "no")],
+        ] {
             let status = grpc(&channel, kind, wrong, "x").await.unwrap_err();
             assert_eq!(status.code(), Code::Unauthenticated, "{kind:?}: {status}");
         }
@@ -113,7 +119,11 @@ async fn calls_that_are_passed_on_need_the_api_token_and_do_not_show_it() {
                 .unwrap();
         }
     }
-    assert!(peer.seen().iter().all(|headers| !format!("{headers:?}").contains("s3cret")));
+    assert!(
+        peer.seen()
+            .iter()
+            .all(|headers| !format!("{headers:?}").contains("s3cret"))
+    );
 }
 
 #[tokio::test]
@@ -121,6 +131,8 @@ async fn a_service_that_is_gone_is_unavailable() {
     let (_running, peer, port) = world(json!({})).await;
     let channel = channel(port).await;
     drop(peer);
-    let status = grpc(&channel, Call::Unary, &[("id", "echo")], "x").await.unwrap_err();
+    let status = grpc(&channel, Call::Unary, &[("id", "echo")], "x")
+        .await
+        .unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status}");
 }

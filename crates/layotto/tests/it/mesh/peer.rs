@@ -150,8 +150,14 @@ impl State {
         if is_grpc {
             return Ok(grpc(request).await);
         }
-        let told = request.headers().get("x-do").map(|value| value.to_str().unwrap().to_owned());
-        let (what, number) = told.as_deref().and_then(|told| told.split_once('=')).unwrap_or_default();
+        let told = request
+            .headers()
+            .get("x-do")
+            .map(|value| value.to_str().unwrap().to_owned());
+        let (what, number) = told
+            .as_deref()
+            .and_then(|told| told.split_once('='))
+            .unwrap_or_default();
         let number: u64 = number.parse().unwrap_or_default();
         let forced = self.status.load(Ordering::SeqCst);
         match what {
@@ -190,7 +196,9 @@ impl State {
             .keys()
             .map(|name| {
                 let values = head.headers.get_all(name).iter();
-                let values: Vec<_> = values.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+                let values: Vec<_> = values
+                    .map(|value| String::from_utf8_lossy(value.as_bytes()))
+                    .collect();
                 (name.to_string(), json!(values.join(",")))
             })
             .collect();
@@ -257,7 +265,13 @@ impl Decoder for Raw {
 
 /// The gRPC service `test.Echo`: the last segment of the path is the kind of call.
 async fn grpc(request: Request<Incoming>) -> Reply {
-    let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+    let method = request
+        .uri()
+        .path()
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
     let mut server = tonic::server::Grpc::new(Raw);
     match method.as_str() {
         "Unary" => server.unary(Echo, request).await,
@@ -279,7 +293,10 @@ impl UnaryService<Bytes> for Echo {
     type Future = Later<Bytes>;
 
     fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
-        let pause = request.metadata().get("x-slow").and_then(|value| value.to_str().ok()?.parse().ok());
+        let pause = request
+            .metadata()
+            .get("x-slow")
+            .and_then(|value| value.to_str().ok()?.parse().ok());
         Box::pin(async move {
             if let Some(pause) = pause {
                 tokio::time::sleep(Duration::from_millis(pause)).await;

@@ -24,7 +24,9 @@ pub struct Plan {
 impl Plan {
     /// One `proxy` listener called `web` on `port`, whose routes are `routes`.
     pub fn web(port: u16, routes: Value) -> Self {
-        Self::default().listener(proxy("web", port, "routes")).routes("routes", routes)
+        Self::default()
+            .listener(proxy("web", port, "routes"))
+            .routes("routes", routes)
     }
 
     /// One more listener.
@@ -35,18 +37,25 @@ impl Plan {
 
     /// Routes of a virtual host for every name.
     pub fn routes(self, name: &str, routes: Value) -> Self {
-        self.hosts(name, json!([{"name": "all", "domains": ["*"], "routers": routes}]))
+        self.hosts(
+            name,
+            json!([{"name": "all", "domains": ["*"], "routers": routes}]),
+        )
     }
 
     /// Virtual hosts.
     pub fn hosts(mut self, name: &str, hosts: Value) -> Self {
-        self.routers.push(json!({"router_config_name": name, "virtual_hosts": hosts}));
+        self.routers
+            .push(json!({"router_config_name": name, "virtual_hosts": hosts}));
         self
     }
 
     /// One more cluster over `peers`, with the keys of `more`.
     pub fn cluster<'p>(mut self, name: &str, peers: impl IntoIterator<Item = &'p Peer>, more: Value) -> Self {
-        let hosts: Vec<_> = peers.into_iter().map(|peer| json!({"address": peer.addr().to_string()})).collect();
+        let hosts: Vec<_> = peers
+            .into_iter()
+            .map(|peer| json!({"address": peer.addr().to_string()}))
+            .collect();
         self.clusters.push(merged(
             json!({"name": name, "type": "SIMPLE", "lb_type": "LB_ROUNDROBIN", "hosts": hosts}),
             &more,
@@ -94,11 +103,18 @@ impl Plan {
     /// Runs it in a folder that has files already.
     pub fn run_in(&self, folder: tempfile::TempDir, env: &[(String, String)]) -> Running {
         let mut process = Sidecar::with_config(folder.path(), &self.file(), env);
-        let ports = self.listeners.iter().filter(|listener| listener["bind_port"] == true);
+        let ports = self
+            .listeners
+            .iter()
+            .filter(|listener| listener["bind_port"] == true);
         for listener in ports {
             let address = listener["address"].as_str().unwrap();
             let (_, port) = address.rsplit_once(':').unwrap();
-            assert!(process.wait_for_port(port.parse().unwrap()), "{}", process.output());
+            assert!(
+                process.wait_for_port(port.parse().unwrap()),
+                "{}",
+                process.output()
+            );
         }
         Running { process, folder }
     }

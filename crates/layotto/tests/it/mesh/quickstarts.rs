@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use layotto_proto::runtime::v1::{
-    CommonInvokeRequest, HttpExtension, InvokeServiceRequest, InvokeResponse, SayHelloRequest,
+    CommonInvokeRequest, HttpExtension, InvokeResponse, InvokeServiceRequest, SayHelloRequest,
 };
 use layotto_testkit::HttpService;
 use prost_types::Any;
@@ -82,13 +82,19 @@ async fn a_service_is_called_through_the_listener_without_a_socket() {
     let service = HttpService::start().await;
     let world = World::start(host(service.addr), json!([]), json!({}));
     let metadata = [("x-mine", "1"), ("rpc_request_timeout", "2000")];
-    let reply = world.invoke("HelloService:1.0", "/hello", &metadata).await.unwrap();
+    let reply = world
+        .invoke("HelloService:1.0", "/hello", &metadata)
+        .await
+        .unwrap();
     assert_eq!(reply.metadata().get("x-up").unwrap(), "yes");
     let reply = reply.into_inner();
     assert_eq!(reply.data.unwrap().value, b"echo:hello");
     assert_eq!(reply.content_type, "text/plain; charset=utf-8");
     let seen = service.requests().remove(0);
-    assert_eq!((seen.method.as_str(), seen.target.as_str()), ("POST", "/hello?a=b"));
+    assert_eq!(
+        (seen.method.as_str(), seen.target.as_str()),
+        ("POST", "/hello?a=b")
+    );
     assert_eq!(seen.header("id"), Some("HelloService:1.0"));
     assert_eq!(seen.header("x-mine"), Some("1"));
     for (name, value) in &seen.headers {
@@ -102,7 +108,8 @@ async fn a_service_is_called_through_the_listener_without_a_socket() {
 async fn a_listener_without_a_socket_opens_none() {
     let service = HttpService::start().await;
     let world = World::start(host(service.addr), json!([]), json!({}));
-    let config: Value = serde_json::from_str(&std::fs::read_to_string(world.running.file()).unwrap()).unwrap();
+    let config: Value =
+        serde_json::from_str(&std::fs::read_to_string(world.running.file()).unwrap()).unwrap();
     let address = config["servers"][0]["listeners"][1]["address"].as_str().unwrap();
     assert!(std::net::TcpStream::connect(address).is_err());
 }
@@ -111,7 +118,10 @@ async fn a_listener_without_a_socket_opens_none() {
 async fn failures_of_a_service_are_told_as_upstream_tells_them() {
     let service = HttpService::start().await;
     let world = World::start(host(service.addr), json!([]), json!({}));
-    let status = world.invoke("HelloService:1.0", "/status/503", &[]).await.unwrap_err();
+    let status = world
+        .invoke("HelloService:1.0", "/status/503", &[])
+        .await
+        .unwrap_err();
     assert_eq!(
         (status.code(), status.message()),
         (Code::Unavailable, "http response code 503, body: st 503")
@@ -126,7 +136,10 @@ async fn failures_of_a_service_are_told_as_upstream_tells_them() {
     );
     let begun = Instant::now();
     let timeout = [("rpc_request_timeout", "200")];
-    let status = world.invoke("HelloService:1.0", "/slow", &timeout).await.unwrap_err();
+    let status = world
+        .invoke("HelloService:1.0", "/slow", &timeout)
+        .await
+        .unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
     assert!(begun.elapsed() < Duration::from_secs(2));
     let status = world.invoke("Nobody:1.0", "/hello", &[]).await.unwrap_err();
@@ -211,7 +224,12 @@ async fn a_dubbo_service_is_called_by_json_rpc() {
             ..Default::default()
         }),
     };
-    let reply = client(grpc).await.invoke_service(request).await.unwrap().into_inner();
+    let reply = client(grpc)
+        .await
+        .invoke_service(request)
+        .await
+        .unwrap()
+        .into_inner();
     let reply: Value = serde_json::from_slice(&reply.data.unwrap().value).unwrap();
     assert_eq!(
         reply,
@@ -292,8 +310,11 @@ async fn dumping(peer: &Peer) -> (Running, u16, u16) {
     let (web, actuator) = (free_port(), free_port());
     let mut dumped = proxy("web", web, "routes");
     let filters = dumped["filter_chains"][0]["filters"].as_array_mut().unwrap();
-    filters.insert(0, json!({"type": "tcpcopy", "config": {
-        "dump_dir": "dumps", "strategy": {"switch": "OFF", "cpu_max_rate": 99.9, "mem_max_rate": 99.9}}}));
+    filters.insert(
+        0,
+        json!({"type": "tcpcopy", "config": {
+        "dump_dir": "dumps", "strategy": {"switch": "OFF", "cpu_max_rate": 99.9, "mem_max_rate": 99.9}}}),
+    );
     let mut shows = listener("actuator", actuator, json!({"type": "proxy", "config": {}}));
     shows["stream_filters"] = json!([{"type": "actuator_filter"}]);
     let plan = Plan::default()
@@ -338,7 +359,10 @@ async fn the_traffic_dump_writes_what_clients_send() {
     let peer = Peer::start("a").await;
     let (running, web, actuator) = dumping(&peer).await;
     let body = json!({"switch": "ON", "interval": 30, "duration": 5}).to_string();
-    let reply = Ask::new("POST", "/actuator/tcpcopy").body(body).http1(actuator).await;
+    let reply = Ask::new("POST", "/actuator/tcpcopy")
+        .body(body)
+        .http1(actuator)
+        .await;
     assert_eq!(reply.status, 200, "{reply:?}");
     let file = running.folder.path().join("dumps/dump_tcp_copy.log");
     let hex = |text: &str| {
@@ -358,4 +382,47 @@ async fn the_traffic_dump_writes_what_clients_send() {
         assert!(begun.elapsed() < Duration::from_secs(60), "nothing was written");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+#[tokio::test]
+async fn filters_and_access_log_of_the_listener_without_a_socket_see_the_calls() {
+    let service = HttpService::start().await;
+    let grpc = free_port();
+    let channel = json!({"protocol": "http", "listener": "egress"});
+    let mut egress = virtual_proxy("egress", "routes");
+    egress["stream_filters"] = json!([{"type": "fault", "config": {
+        "abort": {"status": 503, "percentage": 100}, "headers": [{"name": "x-fault"}]}}]);
+    egress["access_logs"] =
+        json!([{"log_path": "egress.log", "log_format": "%x-mosn-path% %response_code%"}]);
+    let mut plan = Plan::default()
+        .listener(runtime(
+            grpc,
+            json!({"rpcs": {"mosn": {"config": {"channel": [channel]}}}}),
+        ))
+        .listener(egress)
+        .routes("routes", json!([to("/", "c", json!({}))]));
+    plan.clusters
+        .push(json!({"name": "c", "hosts": host(service.addr)}));
+    let world = World {
+        running: plan.run(),
+        grpc,
+    };
+    world.invoke("any", "/through", &[]).await.unwrap();
+    let status = world
+        .invoke("any", "/through", &[("x-fault", "1")])
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(
+        status.message().starts_with("http response code 503, body: ")
+            && status.message().contains("fault injected"),
+        "{status}"
+    );
+    assert_eq!(service.requests().len(), 1);
+    let log = world.running.folder.path().join("egress.log");
+    super::plan::until("both are in the log", async || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text == "/through 200\n/through 503\n"
+    })
+    .await;
 }

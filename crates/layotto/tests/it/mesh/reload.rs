@@ -65,14 +65,24 @@ async fn listeners_come_and_go_and_the_others_stay() {
     let stays = Http2::connect(port).await;
     assert_eq!(stays.send(&Ask::get("/")).await.unwrap().peer(), "a");
     running.apply(&both).await;
-    assert!(running.process.output().contains("added=[\"other\"]"), "{}", running.process.output());
+    assert!(
+        running.process.output().contains("added=[\"other\"]"),
+        "{}",
+        running.process.output()
+    );
     assert_eq!(get(other, "/").await.peer(), "a");
     let mut ends = Http1::connect(other).await;
     assert_eq!(ends.send(&Ask::get("/")).await.unwrap().peer(), "a");
     running.apply(&one).await;
-    assert!(running.process.output().contains("removed=[\"other\"]"), "{}", running.process.output());
+    assert!(
+        running.process.output().contains("removed=[\"other\"]"),
+        "{}",
+        running.process.output()
+    );
     until("the port is closed", async || {
-        tokio::net::TcpStream::connect(("127.0.0.1", other)).await.is_err()
+        tokio::net::TcpStream::connect(("127.0.0.1", other))
+            .await
+            .is_err()
     })
     .await;
     let again = ends.send(&Ask::get("/")).await;
@@ -122,10 +132,18 @@ async fn a_broken_file_changes_nothing_and_the_log_names_file_and_line() {
     fs::remove_file(running.file()).unwrap();
     let before = running.logged("nothing changes");
     running.process.signal(Signal::HUP);
-    until("a missing file", async || running.logged("nothing changes") > before).await;
+    until("a missing file", async || {
+        running.logged("nothing changes") > before
+    })
+    .await;
     assert_eq!(get(port, "/").await.peer(), "a");
     replace(&running.file(), &good);
-    until_reply("the repaired file applies", || get(port, "/"), |reply| reply.peer() == "b").await;
+    until_reply(
+        "the repaired file applies",
+        || get(port, "/"),
+        |reply| reply.peer() == "b",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -229,7 +247,8 @@ async fn hosts_of_a_folder_of_routes_and_of_clusters_are_followed() {
     fs::create_dir(&routes).unwrap();
     fs::create_dir(&clusters).unwrap();
     let host = |name: &str| json!({"name": "all", "domains": ["*"], "routers": [to("/", name, json!({}))]});
-    let cluster = |name: &str, peer: &Peer| json!({"name": name, "hosts": [{"address": peer.addr().to_string()}]});
+    let cluster =
+        |name: &str, peer: &Peer| json!({"name": name, "hosts": [{"address": peer.addr().to_string()}]});
     replace(&routes.join("all.json"), &host("one").to_string());
     replace(&clusters.join("one.json"), &cluster("one", &a).to_string());
     let mut plan = Plan::default().listener(proxy("web", port, "routes"));
@@ -241,4 +260,70 @@ async fn hosts_of_a_folder_of_routes_and_of_clusters_are_followed() {
     running.wait_for_log("configuration applied").await;
     replace(&routes.join("all.json"), &host("two").to_string());
     until_reply("the new route", || get(port, "/"), |reply| reply.peer() == "b").await;
+}
+
+#[tokio::test]
+async fn no_request_fails_while_the_configuration_changes_again_and_again() {
+    let [a, b] = peers().await;
+    let port = free_port();
+    let running = to_one(port, "one", &a).run();
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let clients: Vec<_> = (0..4)
+        .map(|number| {
+            let done = std::sync::Arc::clone(&done);
+            tokio::spawn(async move {
+                let mut http1 = Http1::connect(port).await;
+                let http2 = Http2::connect(port).await;
+                let mut count = 0_u32;
+                while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                    let ask = Ask::new("POST", "/").body("body");
+                    let reply = match number % 2 {
+                        0 => http1.send(&ask).await,
+                        _ => http2.send(&ask).await,
+                    };
+                    assert_eq!(reply.unwrap().status, 200);
+                    count += 1;
+                }
+                count
+            })
+        })
+        .collect();
+    for _ in 0..3 {
+        for (name, peer) in [("two", &b), ("one", &a)] {
+            running.apply(&to_one(port, name, peer)).await;
+        }
+    }
+    done.store(true, std::sync::atomic::Ordering::SeqCst);
+    for client in clients {
+        assert!(client.await.unwrap() > 10);
+    }
+    assert!(a.requests() > 0 && b.requests() > 0);
+}
+
+#[tokio::test]
+async fn a_proxied_request_under_way_ends_well_when_the_process_is_told_to_end() {
+    let [a, _] = peers().await;
+    let port = free_port();
+    let mut running = to_one(port, "one", &a).run();
+    let slow = Ask::get("/").header("x-do", "slow=1500");
+    let under_way = tokio::spawn(async move { tokio::join!(slow.http1(port), slow.http2(port)) });
+    until("they are under way", async || a.requests() == 2).await;
+    running.process.signal(Signal::TERM);
+    let (http1, http2) = under_way.await.unwrap();
+    assert_eq!((http1.status.as_u16(), http2.status.as_u16()), (200, 200));
+    assert_eq!(running.process.wait_for_end().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_change_that_comes_while_another_is_applied_is_not_missed() {
+    let [a, b] = peers().await;
+    let port = free_port();
+    let running = to_one(port, "one", &a).run();
+    for _ in 0..5 {
+        for (name, peer) in [("b", &b), ("a", &a)] {
+            running.process.signal(Signal::HUP);
+            running.write(&to_one(port, "one", peer));
+            until_reply("the change", || get(port, "/"), |reply| reply.peer() == name).await;
+        }
+    }
 }

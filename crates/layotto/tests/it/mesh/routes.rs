@@ -41,7 +41,12 @@ async fn told_apart(matching: Value, taken: &[Ask], left: &[Ask]) {
 #[tokio::test]
 async fn prefixes_tell_requests_apart() {
     let taken = ["/p", "/p/q", "/p?x=1", "/%70/q", "/x/../p"].map(Ask::get);
-    told_apart(json!({"prefix": "/p"}), &taken, &["/P", "/q/p", "/"].map(Ask::get)).await;
+    told_apart(
+        json!({"prefix": "/p"}),
+        &taken,
+        &["/P", "/q/p", "/"].map(Ask::get),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -69,11 +74,17 @@ async fn headers_and_methods_tell_requests_apart() {
         {"name": "x-user", "value": "^t.*", "regex": true},
         {"name": "method", "value": "PUT"},
     ]});
-    let fits = Ask::new("PUT", "/").header("x-version", "2").header("x-user", "tom");
+    let fits = Ask::new("PUT", "/")
+        .header("x-version", "2")
+        .header("x-user", "tom");
     let left = [
         Ask::get("/").header("x-version", "2").header("x-user", "tom"),
-        Ask::new("PUT", "/").header("x-version", "2").header("x-user", "kim"),
-        Ask::new("PUT", "/").header("x-version", "3").header("x-user", "tom"),
+        Ask::new("PUT", "/")
+            .header("x-version", "2")
+            .header("x-user", "kim"),
+        Ask::new("PUT", "/")
+            .header("x-version", "3")
+            .header("x-user", "tom"),
         Ask::new("PUT", "/"),
     ];
     told_apart(matching, &[fits], &left).await;
@@ -122,7 +133,8 @@ async fn requests_are_shared_out_by_weight() {
 
 #[tokio::test]
 async fn a_variable_names_the_cluster() {
-    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster_variable": "request_header_x-cluster"}}]);
+    let routes =
+        json!([{"match": {"prefix": "/"}, "route": {"cluster_variable": "request_header_x-cluster"}}]);
     let (_running, port, _peers) = world(all(routes)).await;
     for name in ["a", "b"] {
         let reply = Ask::get("/").header("x-cluster", name).http1(port).await;
@@ -171,8 +183,14 @@ async fn clients_are_told_to_look_elsewhere() {
     let redirect = |prefix: &str, redirect: Value| json!({"match": {"prefix": prefix}, "redirect": redirect});
     let routes = json!([
         redirect("/path", json!({"path_redirect": "/new"})),
-        redirect("/host", json!({"response_code": 307, "host_redirect": "new.test"})),
-        redirect("/scheme", json!({"response_code": 302, "scheme_redirect": "https"})),
+        redirect(
+            "/host",
+            json!({"response_code": 307, "host_redirect": "new.test"})
+        ),
+        redirect(
+            "/scheme",
+            json!({"response_code": 302, "scheme_redirect": "https"})
+        ),
     ]);
     let (_running, port, peers) = world(all(routes)).await;
     for (path, host, status, location) in [
@@ -198,7 +216,10 @@ async fn a_route_can_answer_itself_and_what_has_no_route_gets_404() {
     assert_eq!((reply.status.as_u16(), reply.text().as_str()), (418, "tea"));
     let reply = Ask::get("/none").header("cookie", "secret=1").http1(port).await;
     assert_eq!(reply.status, 404);
-    assert!(!format!("{reply:?}").contains("secret"), "a refusal repeats nothing");
+    assert!(
+        !format!("{reply:?}").contains("secret"),
+        "a refusal repeats nothing"
+    );
 }
 
 #[tokio::test]
@@ -251,7 +272,8 @@ async fn headers_are_edited_by_route_virtual_host_and_router() {
 
 #[tokio::test]
 async fn the_host_that_fits_best_routes() {
-    let answers = |name: &str| json!([{"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": name}}]);
+    let answers =
+        |name: &str| json!([{"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": name}}]);
     let hosts: Vec<_> = [
         ("exact", "a.test"),
         ("exact port", "a.test:8080"),

@@ -149,7 +149,10 @@ async fn a_listener_speaks_tls_over_both_versions_of_http_and_nothing_else() {
         let reply = Http1::over(stream).await.send(&Ask::get("/")).await.unwrap();
         assert_eq!(reply.json()["version"], "HTTP/1.1");
     }
-    assert!(secure(port, &Authority::new(), None, &[]).await.is_err(), "a stranger's certificate");
+    assert!(
+        secure(port, &Authority::new(), None, &[]).await.is_err(),
+        "a stranger's certificate"
+    );
     let plain = Http1::connect(port).await.send(&Ask::get("/")).await;
     assert!(plain.is_err(), "{plain:?}");
     assert_eq!(peer.requests(), 3);
@@ -202,8 +205,18 @@ async fn hosts_are_spoken_to_in_tls_and_must_prove_who_they_are() {
     let mutual = super::plan::merged(right.clone(), &client.context());
     for (name, wants, context, works) in [
         ("right", false, right.clone(), true),
-        ("another name", false, with("server_name", json!("other.test")), false),
-        ("another authority", false, with("ca_cert", json!(stranger.pem)), false),
+        (
+            "another name",
+            false,
+            with("server_name", json!("other.test")),
+            false,
+        ),
+        (
+            "another authority",
+            false,
+            with("ca_cert", json!(stranger.pem)),
+            false,
+        ),
         (
             "skip",
             false,
@@ -281,9 +294,16 @@ async fn bytes_pass_through_a_tls_listener_to_a_cluster() {
     let authority = Authority::new();
     let peer = Peer::start("a").await;
     let port = free_port();
-    let mut raw = listener("raw", port, json!({"type": "tcp_proxy", "config": {"cluster": "c"}}));
+    let mut raw = listener(
+        "raw",
+        port,
+        json!({"type": "tcp_proxy", "config": {"cluster": "c"}}),
+    );
     raw["filter_chains"][0]["tls_context"] = authority.certify("localhost").context();
-    let _running = Plan::default().listener(raw).cluster("c", [&peer], json!({})).run();
+    let _running = Plan::default()
+        .listener(raw)
+        .cluster("c", [&peer], json!({}))
+        .run();
     let stream = secure(port, &authority, None, &[]).await.unwrap();
     let reply = Http1::over(stream).await.send(&Ask::get("/")).await.unwrap();
     assert_eq!(reply.peer(), "a");
@@ -294,7 +314,11 @@ async fn bytes_are_passed_on_in_tls_where_the_cluster_says_so() {
     let authority = Authority::new();
     let peer = Peer::secure("a", acceptor(&authority.certify("service.test"), None)).await;
     let port = free_port();
-    let raw = listener("raw", port, json!({"type": "tcp_proxy", "config": {"cluster": "c"}}));
+    let raw = listener(
+        "raw",
+        port,
+        json!({"type": "tcp_proxy", "config": {"cluster": "c"}}),
+    );
     let context = json!({"status": true, "ca_cert": authority.pem, "server_name": "service.test"});
     let _running = Plan::default()
         .listener(raw)
