@@ -11,7 +11,7 @@ pub mod grpc_metric;
 mod ip_access;
 mod payload_limit;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::{any::Any, fmt, sync::Arc};
 

@@ -7,7 +7,10 @@ mod pump;
 
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Waker},
     time::Duration,
 };
@@ -19,6 +22,7 @@ use tokio::time::Instant;
 pub(super) use self::{body::Body, link::Lease};
 use super::{
     About, Failure, Fault, Protocol, connect,
+    open::Open,
     sweep::{self, Sweep},
     wait::{Grants, Queue, Waiting},
 };
@@ -45,6 +49,7 @@ struct State {
 struct Link {
     sender: SendRequest<Bytes>,
     about: About,
+    life: Arc<Life>,
     active: usize,
     /// Requests that it may still begin.
     left: u32,
@@ -67,11 +72,23 @@ enum Grant {
 #[derive(Debug)]
 struct Making(Option<Arc<Pool>>);
 
+/// What becomes of a connection, also after the pool has let go of it.
+#[derive(Debug, Default)]
+struct Life {
+    /// Requests under way.
+    requests: AtomicUsize,
+    /// Whether it is us who end it, once its requests are done.
+    retired: AtomicBool,
+}
+
 /// An open connection in the count of its pool.
 #[derive(Debug)]
 struct Counted {
     pool: Weak<Pool>,
     number: u64,
+    life: Arc<Life>,
+    /// `None` until it is greeted.
+    open: Option<Open>,
     _permit: Option<Permit>,
 }
 
@@ -117,7 +134,7 @@ impl Pool {
         // A connection ends with its last request, once nobody can begin another one.
         let links = std::mem::take(&mut state.links);
         drop(state);
-        drop(links);
+        links.into_iter().for_each(Link::retire);
     }
 
     fn step(self: &Arc<Self>, cluster: &Cluster, fresh: bool) -> Step {
@@ -144,7 +161,7 @@ impl Pool {
         let link = &mut state.links[index];
         let lease = link.lease(self.clone());
         if link.left == 0 {
-            state.links.swap_remove(index);
+            state.links.swap_remove(index).retire();
         }
         Some(lease)
     }
@@ -189,8 +206,9 @@ impl Pool {
         let made = connect::connect(cluster, host, Protocol::Http2, async |stream| {
             let about = About::of(&stream);
             let counted = Counted::new(self, about.number, permit);
-            let sender = link::greet(stream, counted).await?;
-            Ok::<_, io::Error>(Link::new(sender, about, cluster))
+            let life = counted.life.clone();
+            let sender = link::greet(stream, counted, host).await?;
+            Ok::<_, io::Error>(Link::new(sender, about, life, cluster))
         });
         match made.await {
             Ok(link) => Ok(self.made(link, making)),
@@ -206,6 +224,8 @@ impl Pool {
         state.making = false;
         if link.left > 0 && !state.closed {
             state.links.push(link);
+        } else {
+            link.retire();
         }
         self.serve(state);
         // Whoever is first of those for whom there was no room makes the next one.
@@ -255,16 +275,17 @@ impl Sweep for Pool {
         state.swept = !state.links.is_empty();
         let more = state.swept;
         drop(state);
-        drop(dead);
+        dead.into_iter().for_each(Link::retire);
         more
     }
 }
 
 impl Link {
-    fn new(sender: SendRequest<Bytes>, about: About, cluster: &Cluster) -> Self {
+    fn new(sender: SendRequest<Bytes>, about: About, life: Arc<Life>, cluster: &Cluster) -> Self {
         Self {
             sender,
             about,
+            life,
             active: 0,
             left: cluster.max_requests_per_connection().unwrap_or(u32::MAX),
             reused: false,
@@ -291,11 +312,17 @@ impl Link {
     }
 
     fn lease(&mut self, pool: Arc<Pool>) -> Lease {
-        let lease = Lease::new(self.sender.clone(), self.about, self.reused, pool);
+        let place = link::Place::new(pool, self.about.number, self.life.clone());
+        let lease = Lease::new(self.sender.clone(), self.about, self.reused, place);
         self.active += 1;
         self.left -= 1;
         self.reused = true;
         lease
+    }
+
+    /// Lets the connection end once its requests are done.
+    fn retire(self) {
+        self.life.retired.store(true, Relaxed);
     }
 }
 
@@ -330,7 +357,17 @@ impl Counted {
         Self {
             pool: Arc::downgrade(pool),
             number,
+            life: Arc::default(),
+            open: None,
             _permit: permit,
+        }
+    }
+
+    /// The connection has ended; `broken`: not as it should.
+    fn end(mut self, broken: bool) {
+        if let Some(open) = &mut self.open {
+            open.set_lost(broken || !self.life.retired.load(Relaxed));
+            open.set_busy(self.life.requests.load(Relaxed) > 0);
         }
     }
 }
@@ -339,6 +376,7 @@ impl Drop for Counted {
     fn drop(&mut self) {
         // The place is free for who is told.
         self._permit = None;
+        self.open = None;
         if let Some(pool) = self.pool.upgrade() {
             pool.gone(self.number);
         }

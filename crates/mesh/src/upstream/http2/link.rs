@@ -1,6 +1,12 @@
 //! One HTTP/2 connection and one request over it.
 
-use std::{io, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    io,
+    pin::pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::future::poll_fn;
@@ -8,11 +14,11 @@ use h2::{Ping, Reason, RecvStream, client::SendRequest};
 use http::{Request, Response};
 
 use super::{
-    super::{About, Failure, Fault, Progress, Reply, ReplyBody, Stream},
-    Body as ReplyStream, Counted, Pool,
+    super::{About, Failure, Fault, Progress, Reply, ReplyBody, Stream, open::Open},
+    Body as ReplyStream, Counted, Life, Pool,
     pump::Pump,
 };
-use crate::body::Body;
+use crate::{body::Body, cluster::Host};
 
 /// How much a host may send unasked, per stream and per connection.
 const WINDOW: u32 = 1 << 20;
@@ -37,11 +43,16 @@ pub(in crate::upstream) struct Lease {
 pub(in crate::upstream) struct Place {
     pool: Arc<Pool>,
     number: u64,
+    life: Arc<Life>,
 }
 
 /// Greets the host and waits until it has told its settings: its limit on streams must be known
 /// before the first burst, and a host that does not speak HTTP/2 shows itself.
-pub(super) async fn greet(stream: Stream, counted: Counted) -> io::Result<SendRequest<Bytes>> {
+pub(super) async fn greet(
+    stream: Stream,
+    mut counted: Counted,
+    host: &Host,
+) -> io::Result<SendRequest<Bytes>> {
     let handshake = h2::client::Builder::new()
         .initial_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
@@ -65,9 +76,11 @@ pub(super) async fn greet(stream: Stream, counted: Counted) -> io::Result<SendRe
         })
         .await?;
     }
+    counted.open = Some(Open::new(host));
     tokio::spawn(async move {
-        let _counted = counted;
-        if let Err(error) = connection.await {
+        let ended = connection.await;
+        counted.end(ended.is_err());
+        if let Err(error) = ended {
             tracing::debug!(%error, "connection to an upstream failed");
         }
     });
@@ -75,13 +88,12 @@ pub(super) async fn greet(stream: Stream, counted: Counted) -> io::Result<SendRe
 }
 
 impl Lease {
-    pub(super) fn new(sender: SendRequest<Bytes>, about: About, reused: bool, pool: Arc<Pool>) -> Self {
-        let number = about.number;
+    pub(super) fn new(sender: SendRequest<Bytes>, about: About, reused: bool, place: Place) -> Self {
         Self {
             sender,
             about,
             reused,
-            place: Place { pool, number },
+            place,
         }
     }
 
@@ -141,8 +153,16 @@ impl Lease {
     }
 }
 
+impl Place {
+    pub(super) fn new(pool: Arc<Pool>, number: u64, life: Arc<Life>) -> Self {
+        life.requests.fetch_add(1, Relaxed);
+        Self { pool, number, life }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
+        self.life.requests.fetch_sub(1, Relaxed);
         self.pool.release(self.number);
     }
 }
