@@ -28,7 +28,7 @@ use crate::{
 
 pub mod fault_tolerance;
 
-/// A request inside the data plane. Its extensions hold the [`Exchange`](crate::exchange::Exchange).
+/// A request inside the data plane. Its extensions hold the [`Exchange`].
 pub type Request = http::Request<Body>;
 
 /// A reply inside the data plane.

@@ -198,12 +198,11 @@ async fn the_bytes_of_an_upgraded_connection_are_counted_and_end_the_exchange() 
     assert_eq!(read_until(&mut client, "one").await, "one");
     client.shutdown().await.unwrap();
     soon(end).await.unwrap();
-    let facts = seen.facts();
-    assert_eq!(
-        (facts.bytes_received, facts.bytes_sent),
-        (3, "helloonebye".len() as u64)
-    );
-    drop(facts);
+    let bytes = {
+        let facts = seen.facts();
+        (facts.bytes_received, facts.bytes_sent)
+    };
+    assert_eq!(bytes, (3, "helloonebye".len() as u64));
     until(|| of_one(&cluster) == [("request_total", 1), ("response_success", 1)]).await;
 }
 

@@ -23,7 +23,7 @@ fn pairs(fields: &[(&str, &str)]) -> Vec<Pair> {
 
 fn hex(text: &str) -> Vec<u8> {
     let digits: String = text.split_whitespace().collect();
-    let pair = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+    let pair = |at| u8::from_str_radix(digits.get(at..at + 2).unwrap(), 16).unwrap();
     (0..digits.len()).step_by(2).map(pair).collect()
 }
 
