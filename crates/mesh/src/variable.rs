@@ -12,6 +12,7 @@ use http::{HeaderName, Version, request::Parts};
 
 pub(crate) use self::late::processing;
 pub use self::late::{End, write_time};
+pub(crate) use self::request::cookie;
 use crate::exchange::Exchange;
 
 /// One variable, its name read.

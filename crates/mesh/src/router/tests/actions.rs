@@ -44,8 +44,7 @@ fn a_route_says_how_to_forward() {
 #[test]
 fn clusters_have_an_order_of_precedence() {
     let weighted = json!([{ "cluster": { "name": "w", "weight": 1 } }]);
-    let mut route =
-        json!({ "cluster_name": "n", "cluster_variable": "request_arg_c", "weighted_clusters": weighted });
+    let mut route = json!({ "cluster_name": "n", "cluster_variable": "Http1_request_arg_c", "weighted_clusters": weighted });
     for (target, cluster, key) in [
         ("/?c=v", Some("n"), "cluster_name"),
         ("/?c=v", Some("v"), "cluster_variable"),
@@ -78,7 +77,7 @@ fn a_table_tells_which_clusters_it_names() {
 
 #[test]
 fn a_variable_without_value_names_no_cluster() {
-    let table = table(json!([{ "route": { "cluster_variable": "request_arg_c" } }]));
+    let table = table(json!([{ "route": { "cluster_variable": "Http1_request_arg_c" } }]));
     let exchange = exchange();
     assert_eq!(forward(&table).cluster(&get("/"), &exchange), None);
     assert_eq!(exchange.facts().cluster, None);
