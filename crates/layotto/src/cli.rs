@@ -6,6 +6,7 @@ mod call;
 mod check;
 mod components;
 mod init;
+mod reference;
 mod start;
 mod stop;
 
@@ -56,6 +57,8 @@ enum Command {
     Init(init::InitArgs),
     /// List component types and their settings
     Components(components::ComponentsArgs),
+    /// Print the reference of the configuration file, as Markdown
+    Reference(reference::ReferenceArgs),
     /// Call a method of the runtime API
     Call(call::CallArgs),
     /// Do nothing, as upstream: the configuration is read at the start only
@@ -122,6 +125,7 @@ fn dispatch(
         Command::Check(args) => check::check(&args, registry),
         Command::Init(args) => init::init(&args),
         Command::Components(args) => components::components(&args, registry),
+        Command::Reference(args) => reference::reference(&args),
         Command::Call(args) => call::call(args),
         Command::Reload => print("reload does nothing: end the process and start it again\n"),
     }
