@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    process,
+    peers, process,
     workspace::{Profile, Workspace},
 };
 
@@ -19,5 +19,6 @@ pub fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
         "--",
         "run",
     ]);
+    bench.envs(peers::environment(workspace)?);
     process::run(bench.arg("--binary").arg(binary).args(args))
 }

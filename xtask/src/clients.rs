@@ -115,7 +115,7 @@ fn downloads(workspace: &Workspace, client: &Client, source: &Path) -> Result<Re
     for manifest in client.manifests {
         workspace.read(source.join(manifest))?.hash(&mut hasher);
     }
-    let cache = cache(workspace).join("layotto/clients");
+    let cache = workspace.cache().join("layotto/clients");
     let folder = cache.join(format!("{}-{:016x}", client.folder, hasher.finish()));
     if folder.is_dir() {
         return Ok(Ok(folder));
@@ -132,17 +132,6 @@ fn downloads(workspace: &Workspace, client: &Client, source: &Path) -> Result<Re
     }
     fs::rename(part.keep(), &folder)?;
     Ok(Ok(folder))
-}
-
-fn cache(workspace: &Workspace) -> PathBuf {
-    let absolute = |variable| {
-        env::var_os(variable)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    absolute("XDG_CACHE_HOME")
-        .or_else(|| Some(absolute("HOME")?.join(".cache")))
-        .unwrap_or_else(|| workspace.target().to_owned())
 }
 
 fn npm_ci() -> Command {

@@ -72,9 +72,21 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "layotto-bench",
-        may_use: EVERYTHING,
+        may_use: &[
+            "layotto-api",
+            "layotto-components",
+            "layotto-core",
+            "layotto-peers",
+            "layotto-proto",
+        ],
         in_tests: &[],
         never: &[],
+    },
+    Rule {
+        name: "layotto-peers",
+        may_use: &[],
+        in_tests: &[],
+        never: &["tonic"],
     },
     Rule {
         name: "xtask",

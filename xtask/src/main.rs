@@ -10,6 +10,7 @@ mod deviations;
 mod directions;
 mod doc_blocks;
 mod generated;
+mod peers;
 mod process;
 mod server;
 mod soak;
@@ -51,6 +52,8 @@ enum Command {
         /// Only scenarios whose name contains this.
         filter: Option<String>,
     },
+    /// Gets the foreign programs that peer tests and benchmarks use, to the cache folder.
+    Tools,
     /// Writes the generated parts of the docs.
     GenDocs,
     /// Calls every method of the contract and prints code and text.
@@ -81,6 +84,7 @@ fn run(command: Command) -> Result<bool> {
         Command::Check { steps } => check::run(&workspace, &steps),
         Command::Test { steps } => test::run(&workspace, &steps),
         Command::Soak { filter } => soak::run(&workspace, filter.as_deref()).map(|()| true),
+        Command::Tools => peers::get_tools(&workspace),
         Command::GenDocs => generated::write(&workspace).map(|()| true),
         Command::ApiMatrix(args) => api_matrix::run(&workspace, &args),
         Command::Bench { args } => bench::run(&workspace, &args).map(|()| true),

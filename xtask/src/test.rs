@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every check, every test, and what was skipped.
 
-mod report;
+pub mod report;
 
 use std::{
     env,
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 
 use self::report::Report;
 use crate::{
-    api_matrix, check, clients, process,
+    api_matrix, check, clients, peers, process,
     step::{self, Outcome, Step},
     workspace::Workspace,
 };
@@ -29,6 +29,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "clients",
         run: clients::check,
+    },
+    Step {
+        name: "peers",
+        run: peers::check,
     },
 ];
 
@@ -49,13 +53,13 @@ fn tests(workspace: &Workspace) -> Result<Outcome> {
     Ok(Outcome::Done(report.totals()))
 }
 
-/// Runs the tests; their stdout is passed on line by line, and read on the way.
-fn stream(cargo: &mut Command, report: &mut Report) -> Result<()> {
+/// Runs tests; their stdout is passed on line by line, and read on the way.
+pub fn stream(cargo: &mut Command, report: &mut Report) -> Result<()> {
     let mut child = cargo
         .stdout(Stdio::piped())
         .spawn()
-        .context("cannot run cargo test")?;
-    let stdout = child.stdout.take().context("cargo test has no stdout")?;
+        .context("cannot run the tests")?;
+    let stdout = child.stdout.take().context("the tests have no stdout")?;
     for line in BufReader::new(stdout).lines() {
         let line = line?;
         println!("{line}");

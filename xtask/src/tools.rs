@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use anyhow::{Result, ensure};
 use rustix::process::geteuid;
 
 use crate::process;
@@ -42,18 +43,20 @@ impl Tool {
             return Ok(());
         }
         let missing = format!("{} is not installed", self.program);
-        if !geteuid().is_root() || process::which("apt-get").is_none() {
-            return Err(format!("{missing} and cannot be (needs apt-get and root)"));
-        }
-        self.install().map_err(|error| format!("{missing}: {error:#}"))
+        install(self.package).map_err(|error| format!("{missing}: {error:#}"))
     }
+}
 
-    fn install(&self) -> anyhow::Result<()> {
-        println!("installing {}", self.package);
-        process::capture(apt_get().arg("update"))?;
-        process::capture(apt_get().args(["install", "-y", "--no-install-recommends", self.package]))?;
-        Ok(())
-    }
+/// Installs a Debian package, where that is permitted.
+pub fn install(package: &str) -> Result<()> {
+    ensure!(
+        geteuid().is_root() && process::which("apt-get").is_some(),
+        "{package} cannot be installed (needs apt-get and root)"
+    );
+    println!("installing {package}");
+    process::capture(apt_get().arg("update"))?;
+    process::capture(apt_get().args(["install", "-y", "--no-install-recommends", package]))?;
+    Ok(())
 }
 
 fn apt_get() -> Command {

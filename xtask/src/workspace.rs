@@ -65,6 +65,18 @@ impl Workspace {
         &self.target
     }
 
+    /// The user's folder for what can be made or downloaded again.
+    pub fn cache(&self) -> PathBuf {
+        let absolute = |variable| {
+            env::var_os(variable)
+                .map(PathBuf::from)
+                .filter(|path| path.is_absolute())
+        };
+        absolute("XDG_CACHE_HOME")
+            .or_else(|| Some(absolute("HOME")?.join(".cache")))
+            .unwrap_or_else(|| self.target.clone())
+    }
+
     /// The members, as `cargo metadata` describes them.
     pub fn packages(&self) -> &[Value] {
         &self.packages

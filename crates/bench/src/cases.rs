@@ -36,11 +36,13 @@ pub struct Options {
 }
 
 impl Options {
-    fn counted(&self) -> Duration {
+    /// Time counted in each round.
+    pub fn counted(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
     }
 
-    fn wants(&self, name: &str) -> bool {
+    /// Whether a case is asked for.
+    pub fn wants(&self, name: &str) -> bool {
         name.contains(&self.only)
     }
 }
@@ -242,7 +244,8 @@ async fn beside_floor(options: &Options, name: &str, call: Call, target: f64) ->
     })
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The middle one; not a number where there is none.
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }

@@ -2,19 +2,21 @@
 //!
 //! `layotto-bench run --binary target/release/layotto` prints a table in Markdown. The floor is a
 //! tonic server that answers the same message and does nothing else. Server processes are pinned
-//! to the first processor, the load to the second.
+//! to the first processor, the load to the second. The part `proxy` measures the data plane beside
+//! other proxies, which `cargo xtask tools` gets.
 
 mod cases;
 mod engine;
 mod floor;
 mod load;
 mod process;
+mod proxy;
 mod report;
 mod upstream;
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 #[derive(Parser)]
 #[command(about = "Benchmarks of the layotto binary beside a raw tonic server")]
@@ -39,13 +41,38 @@ enum Command {
         /// Only cases whose name holds this text.
         #[arg(long, default_value = "")]
         only: String,
+        /// Which part.
+        #[arg(long, value_enum, default_value_t = Part::All)]
+        part: Part,
     },
+    /// Copies bytes between clients of an address and a host: the floor of proxies.
+    #[command(hide = true)]
+    Copy {
+        /// Where clients connect.
+        address: SocketAddr,
+        /// Where the bytes go.
+        host: SocketAddr,
+    },
+    /// Serves answers of any size over HTTP, as the service behind proxies. Prints its address.
+    #[command(hide = true)]
+    Origin,
     /// Serves the floor: a tonic server that greets. Prints its address.
     #[command(hide = true)]
     Floor,
     /// Serves an HTTP echo, as the service behind InvokeService. Prints its address.
     #[command(hide = true)]
     Upstream,
+}
+
+/// A part of the benchmarks.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// All of them.
+    All,
+    /// The runtime API, beside a raw tonic server.
+    Runtime,
+    /// The data plane, beside other proxies.
+    Proxy,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -55,6 +82,7 @@ fn main() -> anyhow::Result<()> {
             rounds,
             seconds,
             only,
+            part,
         } => {
             process::pin_current(1);
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -66,13 +94,24 @@ fn main() -> anyhow::Result<()> {
                 seconds,
                 only,
             };
-            let rows = runtime.block_on(cases::run(&options))?;
-            print!("{}", report::markdown(&rows, &options));
+            print!("{}", report::facts(&options));
+            if part != Part::Proxy {
+                let rows = runtime.block_on(cases::run(&options))?;
+                print!("\n{}", report::markdown(&rows));
+            }
+            if part != Part::Runtime {
+                let lines = runtime.block_on(proxy::run(&options))?;
+                print!("\n{}", proxy::table::markdown(&lines));
+            }
             Ok(())
         }
         // One worker thread, as the sidecar has on the one processor that it is pinned to.
         Command::Floor => multi_thread()?.block_on(floor::serve()),
         Command::Upstream => multi_thread()?.block_on(upstream::serve()),
+        Command::Origin => multi_thread()?.block_on(layotto_peers::origin::serve()),
+        Command::Copy { address, host } => {
+            multi_thread()?.block_on(layotto_peers::proxy::serve_copy(address, host))
+        }
     }
 }
 

@@ -9,7 +9,11 @@ use std::{
 };
 
 use anyhow::Context;
-use rustix::thread::{CpuSet, sched_setaffinity};
+use layotto_peers::process::{family, resident};
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    thread::{CpuSet, sched_setaffinity},
+};
 
 /// Pins this process's threads started from here on to one processor; without effect where there
 /// is only one.
@@ -31,7 +35,12 @@ pub struct Server {
 impl Server {
     /// Starts `command` on the first processor; the address is the first line it prints.
     pub fn start_printing(command: &mut Command) -> anyhow::Result<Self> {
-        let mut child = spawn(command.stdout(Stdio::piped()))?;
+        Self::start_printing_on(0, command)
+    }
+
+    /// The same, on any processor.
+    pub fn start_printing_on(processor: usize, command: &mut Command) -> anyhow::Result<Self> {
+        let mut child = spawn(processor, command.stdout(Stdio::piped()))?;
         let mut address = String::new();
         let output = child.stdout.take().context("no output")?;
         BufReader::new(output).read_line(&mut address)?;
@@ -44,30 +53,30 @@ impl Server {
     /// Starts `command` on the first processor; it listens on `address`.
     pub fn start(command: &mut Command, address: String) -> anyhow::Result<Self> {
         Ok(Self {
-            child: spawn(command.stdout(Stdio::null()))?,
+            child: spawn(0, command.stdout(Stdio::null()).stderr(Stdio::null()))?,
             address,
         })
     }
 
-    /// Processor time used by all threads so far.
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Processor time used so far by all threads, of its children too.
     pub fn processor_time(&self) -> anyhow::Result<Duration> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id()))?;
         let mut nanos = 0;
-        for task in tasks {
-            nanos += run_nanos(&task?.path().join("schedstat"))?;
+        for pid in family(self.child.id()) {
+            for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+                nanos += run_nanos(&task?.path().join("schedstat"))?;
+            }
         }
         Ok(Duration::from_nanos(nanos))
     }
 
-    /// Resident memory in bytes.
+    /// Resident memory in bytes, with that of its children.
     pub fn resident(&self) -> anyhow::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .context("no VmRSS")?;
-        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(kib * 1024)
+        family(self.child.id()).into_iter().map(resident).sum()
     }
 }
 
@@ -81,7 +90,7 @@ fn run_nanos(path: &Path) -> anyhow::Result<u64> {
         .parse()?)
 }
 
-fn spawn(command: &mut Command) -> anyhow::Result<Child> {
+fn spawn(processor: usize, command: &mut Command) -> anyhow::Result<Child> {
     use std::os::unix::process::CommandExt;
 
     #[allow(
@@ -90,8 +99,8 @@ fn spawn(command: &mut Command) -> anyhow::Result<Child> {
     )]
     // SAFETY: between fork and exec only an async-signal-safe system call is made.
     unsafe {
-        command.pre_exec(|| {
-            pin_current(0);
+        command.pre_exec(move || {
+            pin_current(processor);
             Ok(())
         });
     }
@@ -103,7 +112,12 @@ fn spawn(command: &mut Command) -> anyhow::Result<Child> {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Already gone is fine.
+        // Its children first: some outlive it. Already gone is fine.
+        for pid in family(self.child.id()).into_iter().skip(1) {
+            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                kill_process(pid, Signal::KILL).ok();
+            }
+        }
         drop(self.child.kill());
         drop(self.child.wait());
     }

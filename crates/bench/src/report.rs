@@ -4,10 +4,10 @@ use std::{fmt::Write as _, fs, process::Command};
 
 use crate::cases::{Options, Row};
 
-/// The rows as a table, under the facts that make it readable later.
-pub fn markdown(rows: &[Row], options: &Options) -> String {
-    let mut text = format!(
-        "Commit {}, {}, {} processors; median of {} rounds of {} s.\n\n",
+/// The facts that make the tables readable later.
+pub fn facts(options: &Options) -> String {
+    format!(
+        "Commit {}, {}, {} processors; median of {} rounds of {} s.\n",
         commit(),
         processor(),
         cpuinfo()
@@ -16,7 +16,12 @@ pub fn markdown(rows: &[Row], options: &Options) -> String {
             .count(),
         options.rounds,
         options.seconds,
-    );
+    )
+}
+
+/// The rows as a table.
+pub fn markdown(rows: &[Row]) -> String {
+    let mut text = String::new();
     text.push_str("| case | layotto | floor | judged | target | met |\n|---|---|---|---|---|---|\n");
     for row in rows {
         let bound = if row.at_least { "≥" } else { "≤" };

@@ -1,13 +1,13 @@
 //! The administration API, with upstream's paths: what runs, what was configured, log levels, and
 //! flow control at run time.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use layotto_api::metrics::Metrics;
-use layotto_mesh::front::Slot;
+use layotto_mesh::{access_log::Files, front::Slot};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -18,7 +18,7 @@ const MAX_BODY_BYTES: usize = 1 << 20;
 /// The type name of the filter that `flowcontrol` shows and changes.
 const FLOW_CONTROL: &str = "flowControlFilter";
 /// Upstream's number for a process that runs.
-const RUNNING: u8 = 6;
+pub const RUNNING: i64 = 6;
 
 const HELP: &str = "\
 GET  /api/v1/version
@@ -31,6 +31,8 @@ GET  /api/v1/env?key=NAME
 GET  /api/v1/plugin
 GET  /api/v1/get_loglevel
 POST /api/v1/update_loglevel   {\"component\": NAME, \"log_level\": LEVEL}
+POST /api/v1/enable_log        the path of an access log
+POST /api/v1/disable_log       the path of an access log
 GET  /api/v1/flowcontrol
 PUT  /api/v1/flowcontrol/LISTENER   the filter's config
 ";
@@ -58,6 +60,8 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// The listeners.
     pub directory: Directory,
+    /// The files of access logs.
+    pub files: Files,
     /// The configuration that runs.
     pub shown: Shown,
 }
@@ -103,6 +107,8 @@ impl Admin {
             (Method::GET, "plugin") => text(StatusCode::OK, "this build has no plug-ins\n"),
             (Method::GET, "get_loglevel") => reply(StatusCode::OK, &self.0.levels.show()),
             (Method::POST, "update_loglevel") => self.update_log_level(request).await,
+            (Method::POST, "enable_log") => self.switch_log(request, true).await,
+            (Method::POST, "disable_log") => self.switch_log(request, false).await,
             (Method::GET, "flowcontrol") => reply(StatusCode::OK, &self.flow_control()),
             (Method::PUT, endpoint) if endpoint.starts_with("flowcontrol/") => {
                 let listener = endpoint.trim_start_matches("flowcontrol/").to_owned();
@@ -169,20 +175,41 @@ impl Admin {
     {
         #[derive(Deserialize)]
         struct Change {
-            #[serde(default = "everything", alias = "log_path")]
-            component: String,
+            #[serde(default)]
+            component: Option<String>,
+            /// Upstream's name of the process's log, the only one here.
+            #[serde(default, rename = "log_path")]
+            _log_path: Option<String>,
             log_level: String,
-        }
-        fn everything() -> String {
-            "default".to_owned()
         }
         let change = match json_body::<Change, B>(request).await {
             Ok(change) => change,
             Err(refused) => return refused,
         };
-        match self.0.levels.set(&change.component, &change.log_level) {
+        let component = change.component.as_deref().unwrap_or("default");
+        match self.0.levels.set(component, &change.log_level) {
             Ok(()) => reply(StatusCode::OK, &json!({})),
             Err(why) => error(StatusCode::BAD_REQUEST, &why.to_string()),
+        }
+    }
+
+    async fn switch_log<B>(&self, request: Request<B>, on: bool) -> Answer
+    where
+        B: http_body::Body + Send,
+        B::Data: Send,
+        B::Error: Into<layotto_mesh::BoxError>,
+    {
+        let Ok(body) = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await else {
+            return error(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB");
+        };
+        let body = body.to_bytes();
+        let path = String::from_utf8_lossy(&body);
+        match self.0.files.set_written(Path::new(path.trim()), on) {
+            true => reply(StatusCode::OK, &json!({})),
+            false => error(
+                StatusCode::NOT_FOUND,
+                &format!("there is no access log {:?}", path.trim()),
+            ),
         }
     }
 

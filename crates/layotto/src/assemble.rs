@@ -53,6 +53,7 @@ use crate::{
     reload::{Reload, Shown},
     signals::Signals,
     sofa_tracer::SofaTracer,
+    zipkin::{self, ZipkinTracer},
 };
 
 /// How long calls under way may go on after the process was told to end.
@@ -106,7 +107,18 @@ async fn serve(
     let sockets = plane::bind(config).await?;
     let side = Side::bind(config).await?;
     let process = Process::new(config);
-    let runtimes = process.runtimes(loaded, options, &registry, data_dir).await?;
+    let tracers = config
+        .tracing
+        .as_ref()
+        .map(|tracing| Tracers::start(tracing, &process));
+    let start = Start {
+        loaded,
+        options,
+        registry: &registry,
+        data_dir,
+        tracers: tracers.transpose()?,
+    };
+    let runtimes = process.runtimes(&start).await?;
     let managed: Vec<_> = runtimes
         .iter()
         .flat_map(|runtime| runtime.managed.clone())
@@ -129,6 +141,7 @@ async fn serve(
     }));
     warn_of_open_doors(config);
     let limit = drain_limit(config, options);
+    let files = Files::new(config.server.log_roller.clone());
     let parts = plane::Parts {
         runtimes: runtimes
             .into_iter()
@@ -138,9 +151,9 @@ async fn serve(
             (name == ACTUATOR).then(|| Arc::new(actuator.clone()) as Arc<dyn Filter>)
         }),
         metrics: process.mesh_metrics.clone(),
-        files: Files::new(config.server.log_roller.clone()),
-        dumps,
-        tracer: None,
+        files: files.clone(),
+        dumps: dumps.clone(),
+        tracer: start.tracer_of_proxies(),
         folder: loaded.dir.clone(),
         directory: process.directory.clone(),
     };
@@ -149,11 +162,13 @@ async fn serve(
         levels,
         metrics: Arc::clone(&process.metrics),
         directory: process.directory.clone(),
+        files: files.clone(),
         shown: shown.clone(),
     });
     side.serve(admin, access, &process);
     let pid_file = PidFile::write(config.pid.as_deref(), data_dir)?;
     process.startup.up();
+    process.mesh_metrics.set_state(admin::RUNNING);
     for component in &managed {
         process
             .tasks
@@ -178,11 +193,15 @@ async fn serve(
         drop(io::stdout().lock().write_all(banner.as_bytes()));
     }
 
-    let signal = signals.end(&asked).await;
+    let signal = signals.end(&asked, &files).await;
     tracing::info!(signal, limit = ?limit, "ending");
     tokio::select! {
         () = process.end(limit, &plane, &managed) => {}
-        signal = signals.end(&asked) => tracing::warn!(signal, "ending at once"),
+        signal = signals.end(&asked, &files) => tracing::warn!(signal, "ending at once"),
+    }
+    let written = async { tokio::join!(files.flush(), dumps.flush()) };
+    if tokio::time::timeout(CLOSE, written).await.is_err() {
+        tracing::warn!("access logs and dumps are not wholly written");
     }
     drop(pid_file);
     Ok(())
@@ -280,6 +299,57 @@ fn warn_of_open_doors(config: &Config) {
     }
 }
 
+/// What the process is started with.
+struct Start<'a> {
+    loaded: &'a Loaded,
+    options: &'a StartOptions,
+    registry: &'a Arc<Registry>,
+    data_dir: &'a DataDir,
+    tracers: Option<Tracers>,
+}
+
+impl Start<'_> {
+    /// Who is told of calls that are proxied, in the name of the first application.
+    fn tracer_of_proxies(&self) -> Option<Arc<dyn layotto_mesh::trace::Tracer>> {
+        let app = grpc_listeners(&self.loaded.config).next();
+        let app_id = app.map_or("", |(_, grpc)| grpc.runtime.app.app_id.as_str());
+        Some(self.tracers.as_ref()?.of_proxies(app_id))
+    }
+}
+
+/// Who is told of calls: those of runtimes, and those that are proxied.
+enum Tracers {
+    Sofa,
+    Zipkin(ZipkinTracer),
+}
+
+impl Tracers {
+    fn start(tracing: &config::Tracing, process: &Process) -> anyhow::Result<Self> {
+        Ok(match &tracing.driver {
+            config::TracingDriver::SofaTracer => Self::Sofa,
+            config::TracingDriver::Zipkin(config) => {
+                let (tracer, reporter) = zipkin::new(config)?;
+                process.tasks.spawn(reporter.run(process.shutdown.clone()));
+                Self::Zipkin(tracer)
+            }
+        })
+    }
+
+    fn of_runtime(&self, app_id: &str) -> Arc<dyn Tracer> {
+        match self {
+            Self::Sofa => Arc::new(SofaTracer::new(app_id)),
+            Self::Zipkin(tracer) => Arc::new(tracer.clone()),
+        }
+    }
+
+    fn of_proxies(&self, app_id: &str) -> Arc<dyn layotto_mesh::trace::Tracer> {
+        match self {
+            Self::Sofa => Arc::new(SofaTracer::new(app_id)),
+            Self::Zipkin(tracer) => Arc::new(tracer.clone()),
+        }
+    }
+}
+
 /// What all parts of the process share.
 struct Process {
     health: Health,
@@ -319,6 +389,8 @@ impl Process {
         let directory = Directory::default();
         process_metrics::watch_connections(&metrics, directory.clone());
         let mesh_metrics = layotto_mesh::metrics::Metrics::default();
+        mesh_metrics.set_version(env!("CARGO_PKG_VERSION"));
+        mesh_metrics.set_matcher(config.stats_matcher.clone());
         metrics.register(|registry| mesh_metrics.register(registry));
         Self {
             parts: Parts::new(health.clone()),
@@ -335,35 +407,27 @@ impl Process {
         }
     }
 
-    async fn runtimes(
-        &self,
-        loaded: &Loaded,
-        options: &StartOptions,
-        registry: &Arc<Registry>,
-        data_dir: &DataDir,
-    ) -> anyhow::Result<Vec<Served>> {
+    async fn runtimes(&self, start: &Start<'_>) -> anyhow::Result<Vec<Served>> {
         let mut runtimes = Vec::new();
-        for (listener, grpc) in grpc_listeners(&loaded.config).filter(|(listener, _)| listener.opens()) {
-            let served = self.runtime(loaded, options, (listener, grpc), registry, data_dir);
-            runtimes.push(served.await?);
+        let listeners = grpc_listeners(&start.loaded.config);
+        for (listener, grpc) in listeners.filter(|(listener, _)| listener.opens()) {
+            runtimes.push(self.runtime(start, listener, grpc).await?);
         }
         Ok(runtimes)
     }
 
     async fn runtime(
         &self,
-        loaded: &Loaded,
-        options: &StartOptions,
-        (listener, grpc): (&config::Listener, &Grpc),
-        registry: &Arc<Registry>,
-        data_dir: &DataDir,
+        start: &Start<'_>,
+        listener: &config::Listener,
+        grpc: &Grpc,
     ) -> anyhow::Result<Served> {
         let app = &grpc.runtime.app;
         let context = Context {
             name: String::new(),
             app_id: app.app_id.clone(),
-            data_dir: data_dir.path().to_owned(),
-            config_dir: loaded.dir.clone(),
+            data_dir: start.data_dir.path().to_owned(),
+            config_dir: start.loaded.dir.clone(),
             shared: self.shared.clone(),
             refs: layotto_core::Refs::default(),
             inside: Inside::new(Arc::new(self.directory.clone())),
@@ -372,7 +436,7 @@ impl Process {
         };
         let opening = Opening {
             config: &grpc.runtime,
-            registry: Arc::clone(registry),
+            registry: Arc::clone(start.registry),
             parts: &self.parts,
             context,
         };
@@ -389,8 +453,11 @@ impl Process {
             max_message_bytes: grpc
                 .max_message_bytes
                 .unwrap_or(Options::default().max_message_bytes),
-            api_token: options.api_token.clone(),
-            tracer: loaded.config.tracing.as_ref().map(|_| tracer(app)),
+            api_token: start.options.api_token.clone(),
+            tracer: start
+                .tracers
+                .as_ref()
+                .map(|tracers| tracers.of_runtime(&app.app_id)),
         };
         let dispatch = Dispatch::new(Arc::clone(&runtime), settings);
         let follow = grpc::follow(
@@ -434,19 +501,7 @@ impl Process {
 
 /// The listener that the rpc component `mosn` calls, if it is one of this process.
 fn channel_listener(runtime: &config::RuntimeConfig) -> Option<String> {
-    let settings = &runtime.rpcs.get("mosn")?.settings;
-    let channel = settings
-        .parse::<facts::Channels>()
-        .ok()?
-        .config
-        .channel
-        .into_iter()
-        .next()?;
-    (!channel.listener.contains(':')).then_some(channel.listener)
-}
-
-fn tracer(app: &config::App) -> Arc<dyn Tracer> {
-    Arc::new(SofaTracer::new(&app.app_id))
+    facts::channel_listener(&runtime.rpcs.get("mosn")?.settings)
 }
 
 /// How the callback channel reaches the application.

@@ -5,6 +5,7 @@ mod arguments;
 mod call;
 mod check;
 mod components;
+mod dump;
 mod init;
 mod reference;
 mod start;
@@ -61,6 +62,8 @@ enum Command {
     Reference(reference::ReferenceArgs),
     /// Call a method of the runtime API
     Call(call::CallArgs),
+    /// Look at what the traffic dump of a listener wrote
+    Dump(dump::DumpArgs),
     /// Do nothing, as upstream: the configuration is read at the start only
     Reload,
 }
@@ -127,6 +130,7 @@ fn dispatch(
         Command::Components(args) => components::components(&args, registry),
         Command::Reference(args) => reference::reference(&args),
         Command::Call(args) => call::call(args),
+        Command::Dump(args) => dump::dump(&args),
         Command::Reload => print("reload does nothing: end the process and start it again\n"),
     }
 }

@@ -1,6 +1,7 @@
 //! What the actuator shows of a runtime besides its components.
 
 use layotto_api::{callback::Callback, ops::configuration::Watches};
+use layotto_core::Settings;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -9,14 +10,21 @@ use crate::{actuator::Facts, config::RuntimeConfig};
 /// What is shown of the settings of an rpc.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Channels {
-    pub channel: Vec<Channel>,
+struct Channels {
+    channel: Vec<Channel>,
 }
 
 #[derive(Deserialize)]
-pub(crate) struct Channel {
-    pub protocol: String,
-    pub listener: String,
+struct Channel {
+    protocol: String,
+    listener: String,
+}
+
+/// The listener of this process that an rpc with these settings calls; `None`: it dials an address.
+pub fn channel_listener(settings: &Settings) -> Option<String> {
+    let channels = settings.parse::<Channels>().ok()?.config.channel;
+    let listener = channels.into_iter().next()?.listener;
+    (!listener.is_empty() && !listener.contains(':')).then_some(listener)
 }
 
 /// The facts of one runtime.

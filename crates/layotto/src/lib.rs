@@ -21,3 +21,4 @@ mod schema;
 mod secrets;
 mod signals;
 mod sofa_tracer;
+mod zipkin;

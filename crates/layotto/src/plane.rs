@@ -5,6 +5,7 @@ mod build;
 mod directory;
 mod inside;
 mod open;
+mod portraits;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},

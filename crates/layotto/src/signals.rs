@@ -1,16 +1,18 @@
 //! The signals: the first that ends the process asks it to drain, the second ends it at once;
-//! SIGHUP asks it to read its configuration again.
+//! SIGHUP asks it to read its configuration again, SIGUSR1 to open its access logs anew.
 
+use layotto_mesh::access_log::Files;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::Notify,
 };
 
-/// SIGTERM, SIGINT and SIGHUP of this process.
+/// SIGTERM, SIGINT, SIGHUP and SIGUSR1 of this process.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    user: Signal,
 }
 
 impl Signals {
@@ -20,17 +22,19 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            user: signal(SignalKind::user_defined1())?,
         })
     }
 
     /// Waits until the process is asked to end; returns the signal's name. SIGHUP asks for a look at
-    /// the configuration.
-    pub async fn end(&mut self, reload: &Notify) -> &'static str {
+    /// the configuration, SIGUSR1 for new files of the access logs.
+    pub async fn end(&mut self, reload: &Notify, logs: &Files) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.hang_up.recv() => reload.notify_one(),
+                _ = self.user.recv() => logs.reopen().await,
             }
         }
     }

@@ -48,11 +48,8 @@ async fn clients(count: usize, address: &str) {
     }
     println!("open");
     // Until the server has looked.
-    let mut line = String::new();
-    BufReader::new(tokio::io::stdin())
-        .read_line(&mut line)
-        .await
-        .unwrap();
+    let wait = || std::io::stdin().read_line(&mut String::new());
+    tokio::task::spawn_blocking(wait).await.unwrap().unwrap();
 }
 
 async fn server(count: usize) {

@@ -75,6 +75,7 @@ impl ConfigError {
     pub fn under(mut self, parent: &str) -> Self {
         self.path = match self.path.as_str() {
             "" => parent.to_owned(),
+            path if parent.is_empty() => path.to_owned(),
             path if path.starts_with('[') => format!("{parent}{path}"),
             path => format!("{parent}.{path}"),
         };

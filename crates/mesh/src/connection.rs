@@ -110,13 +110,17 @@ impl Info {
         self.0.tls.as_ref()
     }
 
-    fn under_tls(self, peer: Peer) -> Self {
+    /// The same, and what the client told under TLS.
+    fn with(self, peer: Option<Peer>) -> Self {
+        if peer.is_none() {
+            return self;
+        }
         Self(Arc::new(Parts {
             remote: self.0.remote,
             local: self.0.local.clone(),
             listener: self.0.listener.clone(),
             number: self.0.number,
-            tls: Some(peer),
+            tls: peer,
         }))
     }
 }

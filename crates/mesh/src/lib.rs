@@ -34,6 +34,7 @@ pub mod exchange;
 pub mod filter;
 pub mod front;
 pub mod listener;
+mod memory;
 pub mod metrics;
 pub mod observe;
 pub mod proxy;

@@ -79,36 +79,45 @@ impl Observer {
 
     /// An exchange begins. The request goes on to the chain, whose reply goes to
     /// [`Span::reply`]. A request without an [`Exchange`] gets one.
-    pub fn begin(&self, request: Request) -> (Request, Span) {
+    pub fn begin(&self, mut request: Request) -> (Request, Span) {
         self.0.counters.begin();
-        let (mut head, body) = request.into_parts();
-        let exchange = match Exchange::of(&head.extensions) {
-            Some(exchange) => exchange.clone(),
-            None => {
-                let connection = Info::of(&head.extensions).cloned();
-                let exchange = Exchange::begin(Arc::clone(&self.0.listener), connection);
-                head.extensions.insert(exchange.clone());
-                exchange
-            }
-        };
-        // Logs first: they tell of the request as it came.
-        let notes = self.0.logs.iter();
-        let notes = notes.map(|log| log.begin(&head, &exchange)).collect();
-        let tracer = self.0.tracer.as_ref();
-        let trace = tracer.and_then(|tracer| tracer.begin(&mut head, &exchange));
-        let body = self.receive(body, &exchange);
-        let span = Span {
+        let exchange = self.exchange(&mut request);
+        let mut span = Span {
             observer: self.clone(),
             exchange,
-            notes,
-            trace,
-            method: head.method.clone(),
+            notes: Vec::new(),
+            trace: None,
+            method: request.method().clone(),
             status: None,
             grpc_status: None,
             sent: 0,
             ended: false,
         };
-        (Request::from_parts(head, body), span)
+        if self.0.reads_heads() {
+            request = self.read(request, &mut span);
+        }
+        self.receive(request.body_mut(), &span.exchange);
+        (request, span)
+    }
+
+    fn exchange(&self, request: &mut Request) -> Exchange {
+        if let Some(exchange) = Exchange::of(request.extensions()) {
+            return exchange.clone();
+        }
+        let connection = Info::of(request.extensions()).cloned();
+        let exchange = Exchange::begin(Arc::clone(&self.0.listener), connection);
+        request.extensions_mut().insert(exchange.clone());
+        exchange
+    }
+
+    /// Notes what logs and spans need. Logs first: they tell of the request as it came.
+    fn read(&self, request: Request, span: &mut Span) -> Request {
+        let (mut head, body) = request.into_parts();
+        let notes = self.0.logs.iter().map(|log| log.begin(&head, &span.exchange));
+        span.notes = notes.collect();
+        let tracer = self.0.tracer.as_ref();
+        span.trace = tracer.and_then(|tracer| tracer.begin(&mut head, &span.exchange));
+        Request::from_parts(head, body)
     }
 
     /// Observes one exchange from its request to its reply.
@@ -122,20 +131,21 @@ impl Observer {
 
     /// Counts the request's body. One that says its length is believed, unless a log tells when
     /// its end came.
-    fn receive(&self, body: Body, exchange: &Exchange) -> Body {
-        if body.is_end_stream() {
-            if self.0.counts_requests {
+    fn receive(&self, body: &mut Body, exchange: &Exchange) {
+        match body.size_hint().exact() {
+            _ if body.is_end_stream() && self.0.counts_requests => {
                 exchange.facts().request_received = Some(exchange.elapsed());
             }
-            return body;
+            _ if body.is_end_stream() => {}
+            Some(length) if !self.0.counts_requests => exchange.facts().bytes_received = length,
+            _ => *body = Body::new(Received::new(std::mem::take(body), exchange.clone())),
         }
-        match body.size_hint().exact() {
-            Some(length) if !self.0.counts_requests => {
-                exchange.facts().bytes_received = length;
-                body
-            }
-            _ => Body::new(Received::new(body, exchange.clone())),
-        }
+    }
+}
+
+impl Inner {
+    fn reads_heads(&self) -> bool {
+        !self.logs.is_empty() || self.tracer.is_some()
     }
 }
 
@@ -151,31 +161,39 @@ impl Filter for Observer {
 
 impl Span {
     /// The head of the reply is there. The exchange ends with its body, or with its tunnel.
-    pub fn reply(mut self, response: Response) -> Response {
+    pub fn reply(mut self, mut response: Response) -> Response {
+        let status = response.status();
+        self.status = Some(status.as_u16());
+        if self.observer.0.reads_heads() {
+            response = self.read(response);
+        }
+        let tunnels = status == StatusCode::SWITCHING_PROTOCOLS || self.method == Method::CONNECT;
+        let tunnel = tunnels.then(|| self.exchange.facts().tunnel.take()).flatten();
+        let bodiless = self.method == Method::HEAD
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if let Some(tunnel) = tunnel {
+            tokio::spawn(async move {
+                // Sent or dropped: the tunnel is closed.
+                tunnel.await.unwrap_or_default();
+                self.end(Ending::Whole);
+            });
+        } else if bodiless || response.body().is_end_stream() {
+            self.end(Ending::Whole);
+        } else {
+            let body = std::mem::take(response.body_mut());
+            *response.body_mut() = Body::new(Sent::new(body, self));
+        }
+        response
+    }
+
+    /// Notes what logs and spans need.
+    fn read(&mut self, response: Response) -> Response {
         let (head, body) = response.into_parts();
-        self.status = Some(head.status.as_u16());
         self.grpc_status = body::grpc_status(&head.headers);
         for (log, notes) in self.observer.0.logs.iter().zip(&mut self.notes) {
             log.reply(notes, &head);
         }
-        if head.status == StatusCode::SWITCHING_PROTOCOLS || self.method == Method::CONNECT {
-            let tunnel = self.exchange.facts().tunnel.take();
-            if let Some(tunnel) = tunnel {
-                tokio::spawn(async move {
-                    // Sent or dropped: the tunnel is closed.
-                    tunnel.await.unwrap_or_default();
-                    self.end(Ending::Whole);
-                });
-                return Response::from_parts(head, body);
-            }
-        }
-        let bodiless = self.method == Method::HEAD
-            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        if bodiless || body.is_end_stream() {
-            self.end(Ending::Whole);
-            return Response::from_parts(head, body);
-        }
-        Response::from_parts(head, Body::new(Sent::new(body, self)))
+        Response::from_parts(head, body)
     }
 
     fn end(&mut self, ending: Ending) {
@@ -185,7 +203,7 @@ impl Span {
         let took = self.exchange.elapsed();
         let outcome = self.outcome(ending, took);
         self.observer.0.counters.end(&outcome);
-        let status = outcome.status.unwrap_or(CLIENT_LEFT);
+        let status = outcome.status;
         let end = End { status, took };
         for (log, notes) in self.observer.0.logs.iter().zip(&self.notes) {
             log.end(notes, &self.exchange, end);
@@ -211,7 +229,7 @@ impl Span {
         // A delay that was asked for is no failure.
         let failed = facts.flags.0 & !Flags::DELAY.0 & !Flags::DOWNSTREAM_TERMINATE.0 != 0;
         Outcome {
-            status: self.status.or(Some(CLIENT_LEFT)),
+            status: self.status.unwrap_or(CLIENT_LEFT),
             reset: ending != Ending::Whole,
             failed: failed || ending == Ending::Failed,
             took,

@@ -218,20 +218,14 @@ fn check_key_prefix(o: &Object<'_>, settings: &Collected, shape: Shape) {
 fn later_channel(o: &Object<'_>, settings: &Collected) {
     let settings_json = settings.to_json();
     let channel = settings_json.get("channel").and_then(|channels| channels.get(0));
-    let text = |key: &str| channel?.get(key)?.as_str();
-    let (key, what) = match (text("protocol"), text("listener")) {
-        (Some(protocol @ ("bolt" | "boltv2" | "dubbo")), _) => ("protocol", format!("channel {protocol}")),
-        (Some("http"), Some(listener)) if !listener.contains(':') => {
-            let what =
-                format!("listener {listener:?} without host:port, which names a listener of this process,");
-            ("listener", what)
-        }
-        _ => return,
+    let protocol = channel.and_then(|channel| channel.get("protocol")?.as_str());
+    let Some(protocol @ ("bolt" | "boltv2" | "dubbo")) = protocol else {
+        return;
     };
-    let place = settings.place_of(&format!("channel[0].{key}"));
+    let place = settings.place_of("channel[0].protocol");
     o.field().findings().unsupported(
         place.unwrap_or_else(|| o.field().place().clone()),
-        format!("{what} is not supported yet: the component will be DOWN"),
+        format!("channel {protocol} is not supported yet: the component will be DOWN"),
     );
 }
 

@@ -8,7 +8,7 @@ use layotto_mesh::{
     filter::{self, KINDS, Kind},
     proxy::{config::ProxyConfig, tcp},
     tap::tcpcopy,
-    tls::config::TlsContext,
+    tls::{self, config::TlsContext},
 };
 use serde_json::Value as Json;
 
@@ -18,7 +18,7 @@ use super::{
     others,
     process::{duration, text},
     reader::{Field, Object, list_of},
-    runtime,
+    references, runtime,
 };
 
 /// The listeners of the server.
@@ -47,6 +47,7 @@ impl Listeners {
             }
             listeners.push(listener);
         }
+        references::check_channels(&listeners, field.findings());
         listeners
     }
 }
@@ -74,6 +75,10 @@ fn listener(o: &Object<'_>, registry: &Registry) -> Option<Listener> {
         .unwrap_or_default();
     let chain = chain(o, registry);
     let (address, chain) = (address?, chain?);
+    if !bind_port && matches!(chain.terminal, Terminal::Grpc(_) | Terminal::TcpProxy(_)) {
+        o.field()
+            .advise("bind_port is not true: nothing listens on this address");
+    }
     Some(Listener {
         name: name.unwrap_or_else(|| address.to_string()),
         address,
@@ -275,6 +280,18 @@ fn tls_contexts(o: &Object<'_>) -> Option<Vec<TlsContext>> {
         .collect::<Vec<_>>()
         .into_iter()
         .collect::<Option<Vec<_>>>()?;
+    let options = tls::server::Options {
+        folders: vec![o.field().folder()],
+        ..tls::server::Options::default()
+    };
+    if let Err(error) = tls::server::Acceptor::build(&contexts, &options) {
+        let key = match o.get("tls_context") {
+            Some(_) => "tls_context",
+            None => "tls_context_set",
+        };
+        o.field().refuse_built(error.under(key));
+        return None;
+    }
     Some(contexts.into_iter().filter(|context| context.status).collect())
 }
 

@@ -6,10 +6,12 @@ use layotto_core::{Secret, Settings, health::Required};
 use layotto_mesh::{
     access_log::{self, Roller},
     cluster::config::ClusterManager,
+    metrics::Matcher,
     proxy::{config::ProxyConfig, tcp},
     router::config::RouterConfig,
     tap::tcpcopy,
     tls::config::TlsContext,
+    trace::zipkin,
 };
 use serde_json::Value as Json;
 use tracing::level_filters::LevelFilter;
@@ -28,6 +30,8 @@ pub struct Config {
     pub clusters: ClusterManager,
     /// Where metrics are shown; one entry for each sink of type `prometheus`.
     pub metrics: Vec<PrometheusSink>,
+    /// What of the data plane's metrics is not shown.
+    pub stats_matcher: Matcher,
     /// Spans of calls; `None` when tracing is off or its driver is not built.
     pub tracing: Option<Tracing>,
     /// The administration surface.
@@ -390,12 +394,12 @@ pub struct Tracing {
 }
 
 /// What writes spans.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum TracingDriver {
     /// Upstream's `SOFATracer`.
     SofaTracer,
-    /// Zipkin.
-    Zipkin,
+    /// Sends them to a Zipkin server.
+    Zipkin(zipkin::Config),
 }
 
 /// `admin`.

@@ -7,7 +7,9 @@ use layotto_mesh::{
     access_log::Roller,
     cluster::{Clusters, config::ClusterManager},
     filter::KINDS,
+    metrics::Matcher,
     router::{Table, config::RouterConfig},
+    trace::zipkin,
 };
 use tracing::level_filters::LevelFilter;
 
@@ -30,6 +32,10 @@ pub(super) fn read(root: &Field<'_>, registry: &Registry) -> Config {
         pprof(o);
         Config {
             admin: o.get("admin").and_then(|field| admin(&field)).unwrap_or_default(),
+            stats_matcher: o
+                .get("metrics")
+                .and_then(|field| stats_matcher(&field))
+                .unwrap_or_default(),
             metrics: o
                 .get("metrics")
                 .and_then(|field| metrics(&field))
@@ -201,11 +207,22 @@ fn admin_address(field: &Field<'_>) -> Option<Address> {
 
 fn metrics(field: &Field<'_>) -> Option<Vec<PrometheusSink>> {
     field.object(|o| {
-        o.later(&["stats_matcher", "shm_zone", "shm_size"]);
+        o.ignore(&["stats_matcher"]);
+        o.later(&["shm_zone", "shm_size"]);
         o.ignore(&["flush_mosn", "lazy_flush", "sample", "ewma"]);
         let sinks = o.get("sinks").map(|field| field.list()).unwrap_or_default();
         sinks.iter().filter_map(sink).collect()
     })
+}
+
+/// What `metrics` says beside its sinks, which are read apart.
+fn stats_matcher(field: &Field<'_>) -> Option<Matcher> {
+    let super::node::Value::Object(_) = &field.node.value else {
+        return None;
+    };
+    let entries = field.map().into_iter();
+    let mut named = entries.filter(|(key, _)| key.eq_ignore_ascii_case("stats_matcher"));
+    named.next()?.1.typed::<Matcher>(&[])
 }
 
 fn sink(field: &Field<'_>) -> Option<PrometheusSink> {
@@ -236,7 +253,9 @@ fn tracing(field: &Field<'_>) -> Option<Tracing> {
     field.object(|o| {
         let enabled = o.get("enable").and_then(|field| field.boolean()).unwrap_or(false);
         let config = o.get("config");
-        let driver = o.get("driver").and_then(|field| tracing_driver(&field, enabled));
+        let driver = o
+            .get("driver")
+            .and_then(|field| tracing_driver(&field, config.as_ref(), enabled));
         if !enabled {
             return None;
         }
@@ -247,10 +266,11 @@ fn tracing(field: &Field<'_>) -> Option<Tracing> {
     })?
 }
 
-fn tracing_driver(field: &Field<'_>, enabled: bool) -> Option<TracingDriver> {
+fn tracing_driver(field: &Field<'_>, config: Option<&Field<'_>>, enabled: bool) -> Option<TracingDriver> {
     match field.text()? {
         "SOFATracer" => Some(TracingDriver::SofaTracer),
-        "Zipkin" => Some(TracingDriver::Zipkin),
+        "Zipkin" if enabled => zipkin(config.unwrap_or(field)).map(TracingDriver::Zipkin),
+        "Zipkin" => None,
         driver if known::LATER_TRACING_DRIVERS.contains(&driver) => {
             if enabled {
                 field.unsupported(format!(
@@ -269,4 +289,25 @@ fn tracing_driver(field: &Field<'_>, enabled: bool) -> Option<TracingDriver> {
             None
         }
     }
+}
+
+fn zipkin(config: &Field<'_>) -> Option<zipkin::Config> {
+    config.object(|o| {
+        let rate = o.get("sample_rate");
+        let config = zipkin::Config {
+            service_name: text(o, "service_name").unwrap_or_default(),
+            reporter_endpoint: text(o, "reporter_endpoint").unwrap_or_default(),
+            recorder_host_post: text(o, "recorder_host_post").unwrap_or_default(),
+            sample_rate: rate
+                .and_then(|field| field.number("a number from 0 to 1"))
+                .unwrap_or(1.0),
+        };
+        match config.check() {
+            Ok(()) => Some(config),
+            Err(error) => {
+                o.field().error(error.to_string());
+                None
+            }
+        }
+    })?
 }

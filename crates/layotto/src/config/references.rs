@@ -1,10 +1,11 @@
 //! Names by which components refer to one another: each must exist.
 
 use super::{
-    model::{ComponentConfig, Components, RuntimeConfig},
+    model::{ComponentConfig, Components, Listener, RuntimeConfig, Terminal},
     reader::{child_path, list_of},
     report::{Findings, Place},
 };
+use crate::facts;
 
 /// Reports secret and configuration stores that are named and not there.
 pub(super) fn check(runtime: &RuntimeConfig, findings: &Findings) {
@@ -36,6 +37,31 @@ pub(super) fn check(runtime: &RuntimeConfig, findings: &Findings) {
                 component,
                 findings,
             );
+        }
+    }
+}
+
+/// Reports rpc components that call a listener which is not there.
+pub(super) fn check_channels(listeners: &[Listener], findings: &Findings) {
+    for listener in listeners {
+        let Terminal::Grpc(grpc) = &listener.terminal else {
+            continue;
+        };
+        for rpc in grpc.runtime.rpcs.values() {
+            let Some(name) = facts::channel_listener(&rpc.settings) else {
+                continue;
+            };
+            if !listeners.iter().any(|listener| listener.name == name) {
+                let place = Place {
+                    path: child_path(&rpc.place.path, "config.channel[0].listener"),
+                    ..rpc.place.clone()
+                };
+                let known = list_of(listeners.iter().map(|listener| &listener.name));
+                findings.error(
+                    place,
+                    format!("no listener is called {name:?}; expected host:port, {known}"),
+                );
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ use layotto_mesh::{
     tls::server::{Acceptor, Options},
 };
 
-use super::{Plane, Running, by_name, open::Open};
+use super::{Plane, Running, by_name, open::Open, portraits::Portraits};
 use crate::config::{self, Config, StreamFilter, Terminal};
 
 /// A configuration of which everything was built and nothing is used yet.
@@ -108,11 +108,15 @@ impl Plane {
                 (Some(signal), watch)
             }
         };
-        let chain = filters.iter().map(|(_, filter)| Arc::clone(filter)).collect();
+        let mut chain: Vec<_> = filters.iter().map(|(_, filter)| Arc::clone(filter)).collect();
+        let tcpcopy = self.tcpcopy(listener, before)?;
+        if let (Some(dump), Terminal::Grpc(_)) = (&tcpcopy, &listener.terminal) {
+            chain.push(Arc::new(Portraits(Arc::clone(dump))));
+        }
         Ok(Planned {
             end: self.end(listener, chain, shared, &watch)?,
             tls: acceptor(listener, &self.parts.folder)?,
-            tcpcopy: self.tcpcopy(listener, before)?,
+            tcpcopy,
             config: listener.clone(),
             filters,
             drain,

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -45,6 +45,7 @@ struct Inner {
 struct Weak {
     queue: mpsc::WeakSender<Message>,
     dropped: Arc<AtomicU64>,
+    paused: Arc<AtomicBool>,
 }
 
 /// The way to one file; the file is closed, and what waits is written, when the last clone is gone.
@@ -52,6 +53,7 @@ struct Weak {
 pub struct Sink {
     queue: mpsc::Sender<Message>,
     dropped: Arc<AtomicU64>,
+    paused: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -94,9 +96,15 @@ impl Files {
         let weak = Weak {
             queue: queue.downgrade(),
             dropped: Arc::clone(&dropped),
+            paused: Arc::default(),
         };
+        let paused = Arc::clone(&weak.paused);
         open.insert(path.to_owned(), weak);
-        Ok(Sink { queue, dropped })
+        Ok(Sink {
+            queue,
+            dropped,
+            paused,
+        })
     }
 
     /// Opens all files anew: another program has moved them away. Returns when that is done.
@@ -113,6 +121,17 @@ impl Files {
         }
     }
 
+    /// Writes the lines of the file at `path`, or none until told otherwise. Returns whether there
+    /// is such a file.
+    pub fn set_written(&self, path: &Path, written: bool) -> bool {
+        let open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = open.get(path).filter(|weak| weak.queue.strong_count() > 0);
+        found.is_some_and(|weak| {
+            weak.paused.store(!written, Relaxed);
+            true
+        })
+    }
+
     fn sinks(&self) -> Vec<Sink> {
         let open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.values().filter_map(Weak::upgrade).collect()
@@ -124,6 +143,7 @@ impl Weak {
         Some(Sink {
             queue: self.queue.upgrade()?,
             dropped: Arc::clone(&self.dropped),
+            paused: Arc::clone(&self.paused),
         })
     }
 }
@@ -131,6 +151,9 @@ impl Weak {
 impl Sink {
     /// Hands a line over, with its end; never waits. If too many wait already, it is dropped.
     pub fn write(&self, line: String) {
+        if self.paused.load(Relaxed) {
+            return;
+        }
         if self.queue.try_send(Message::Line(line)).is_err() {
             self.dropped.fetch_add(1, Relaxed);
         }
@@ -285,6 +308,21 @@ mod tests {
         files.flush().await;
         assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
         assert!(first.queue.same_channel(&second.queue));
+    }
+
+    #[tokio::test]
+    async fn a_file_can_be_left_out_and_taken_up_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let files = Files::default();
+        let sink = files.open(&path).unwrap();
+        assert!(files.set_written(&path, false));
+        sink.write("one\n".into());
+        assert!(files.set_written(&path, true));
+        sink.write("two\n".into());
+        files.flush().await;
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+        assert!(!files.set_written(&folder.path().join("other"), true));
     }
 
     #[tokio::test]

@@ -117,3 +117,26 @@ async fn a_file_that_cannot_be_opened_is_an_error_with_its_key() {
     assert_eq!(error.path, "log_path");
     assert!(error.message.starts_with("/proc/no/such: "), "{error}");
 }
+
+proptest::proptest! {
+    #[test]
+    fn a_line_is_one_line_whatever_the_client_sends(
+        format in "[a-z %]{0,20}%request_header_x-any%%Http1_cookie_c%[a-z %]{0,9}",
+        value in proptest::collection::vec(0x20_u8..=0xff, 0..40),
+        path in "/[a-z%0-9]{0,20}",
+    ) {
+        let format = Format::parse(&format);
+        let exchange = Exchange::begin("web".into(), None);
+        let mut head = head();
+        if let Ok(value) = HeaderValue::from_bytes(&value) {
+            head.headers.insert("x-any", value.clone());
+            head.headers.insert("cookie", value);
+        }
+        if let Ok(uri) = path.parse() {
+            head.uri = uri;
+        }
+        let line = format.line(&format.begin(&head, &exchange), &exchange, END);
+        let controls = line.chars().filter(|character| character.is_control());
+        proptest::prop_assert_eq!(controls.collect::<String>(), "\n");
+    }
+}

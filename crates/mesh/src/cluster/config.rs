@@ -432,6 +432,7 @@ const fn seconds(n: u64) -> GoDuration {
 #[cfg(test)]
 mod tests {
     use schemars::schema_for;
+    use serde_json::Value;
 
     use super::*;
 

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
@@ -16,7 +17,7 @@ use tokio::{
 
 use self::framing::{Framing, Phase};
 use super::Wire;
-use crate::listener::Config;
+use crate::{drain, listener::Config};
 
 /// The first byte is allowed nowhere outside of a body: a parser that finds it refuses the request
 /// with 400. It looks only at heads that have an end.
@@ -27,7 +28,6 @@ const POISON: &[u8] = b"\0\r\n\r\n";
 /// The parser takes requests that others might take apart in another way, such as those with both
 /// `Transfer-Encoding` and `Content-Length`. Here, the line that makes it so is replaced by what no
 /// parser takes, and all behind it is dropped.
-#[derive(Debug)]
 pub(super) struct Guarded {
     wire: Wire,
     framing: Framing,
@@ -39,10 +39,15 @@ pub(super) struct Guarded {
     head: u64,
     due: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Runs while the client takes nothing of what there is to write.
+    untaken: Option<Pin<Box<Sleep>>>,
+    drain: drain::Watch,
+    /// The end of the drain, once what is carried is no longer HTTP: nobody else cuts it then.
+    cut: Option<BoxFuture<'static, ()>>,
 }
 
 impl Guarded {
-    pub(super) fn new(wire: Wire, config: &Config) -> Self {
+    pub(super) fn new(wire: Wire, config: &Config, drain: drain::Watch) -> Self {
         Self {
             wire,
             framing: Framing::new(config.http1_max_header_bytes()),
@@ -52,6 +57,9 @@ impl Guarded {
             head: 0,
             due: None,
             timer: None,
+            untaken: None,
+            drain,
+            cut: None,
         }
     }
 
@@ -89,6 +97,17 @@ impl Guarded {
     }
 }
 
+impl Guarded {
+    /// Reads what is no HTTP, until the drain ends.
+    fn poll_tunnel(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let cut = self.cut.get_or_insert_with(|| Box::pin(self.drain.cut()));
+        if cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        Pin::new(&mut self.wire).poll_read(cx, buf)
+    }
+}
+
 impl AsyncRead for Guarded {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -103,7 +122,7 @@ impl AsyncRead for Guarded {
             return Poll::Ready(Ok(()));
         }
         if this.wire.has_left_http() {
-            return Pin::new(&mut this.wire).poll_read(cx, buf);
+            return this.poll_tunnel(cx, buf);
         }
         let before = buf.filled().len();
         let Poll::Ready(read) = Pin::new(&mut this.wire).poll_read(cx, buf) else {
@@ -123,9 +142,23 @@ impl AsyncRead for Guarded {
     }
 }
 
+impl Guarded {
+    /// Passes on how a write went, and fails once the client has taken nothing for too long.
+    fn poll_taken<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let Some(limit) = self.body_timeout.filter(|_| written.is_pending()) else {
+            self.untaken = None;
+            return written;
+        };
+        let timer = || Box::pin(sleep_until(Instant::now() + limit));
+        ready!(self.untaken.get_or_insert_with(timer).as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.wire).poll_write(cx, buf)
+        let written = Pin::new(&mut self.wire).poll_write(cx, buf);
+        self.poll_taken(cx, written)
     }
 
     fn poll_write_vectored(
@@ -133,7 +166,8 @@ impl AsyncWrite for Guarded {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.wire).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.wire).poll_write_vectored(cx, bufs);
+        self.poll_taken(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -141,10 +175,12 @@ impl AsyncWrite for Guarded {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.wire).poll_flush(cx)
+        let written = Pin::new(&mut self.wire).poll_flush(cx);
+        self.poll_taken(cx, written)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.wire).poll_shutdown(cx)
+        let written = Pin::new(&mut self.wire).poll_shutdown(cx);
+        self.poll_taken(cx, written)
     }
 }

@@ -9,13 +9,23 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit},
+    time::sleep,
+};
 
-use crate::drain;
+use crate::{drain, memory};
+
+/// How many connections must have been closed for their memory to be worth giving back.
+const MANY: usize = 64;
+
+/// How long to wait for more to close, or to come.
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// So many requests may be abandoned in any case: clients that give up exist, too.
 const MAX_ABANDONED: usize = 500;
@@ -30,6 +40,9 @@ struct Counts {
     accepted: AtomicU64,
     read: AtomicU64,
     written: AtomicU64,
+    /// The most that were open since memory was last given back.
+    peak: AtomicUsize,
+    many_closed: Notify,
 }
 
 /// One open connection in the count.
@@ -86,6 +99,21 @@ impl Connections {
         self.0.written.load(Relaxed)
     }
 
+    /// Gives memory back to the system whenever many connections were closed and none took their
+    /// place; to be polled as long as connections are accepted. One drop in the number is answered
+    /// once, so that a listener whose clients come and go pays nothing.
+    pub(crate) async fn give_memory_back(&self) {
+        loop {
+            self.0.many_closed.notified().await;
+            sleep(SETTLE).await;
+            self.0.peak.store(self.open(), Relaxed);
+            // It holds the allocator's locks: not on a thread that serves.
+            if tokio::task::spawn_blocking(memory::trim).await.is_err() {
+                return;
+            }
+        }
+    }
+
     pub(super) fn read(&self, bytes: usize) {
         self.0.read.fetch_add(bytes as u64, Relaxed);
     }
@@ -95,7 +123,8 @@ impl Connections {
     }
 
     pub(crate) fn add(&self) -> Counted {
-        self.0.open.fetch_add(1, Relaxed);
+        let open = self.0.open.fetch_add(1, Relaxed) + 1;
+        self.0.peak.fetch_max(open, Relaxed);
         self.0.accepted.fetch_add(1, Relaxed);
         Counted(self.clone())
     }
@@ -103,7 +132,12 @@ impl Connections {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.0.open.fetch_sub(1, Relaxed);
+        let counts = &self.0.0;
+        let open = counts.open.fetch_sub(1, Relaxed) - 1;
+        let peak = counts.peak.load(Relaxed);
+        if peak.saturating_sub(open) >= MANY.max(peak / 4) {
+            counts.many_closed.notify_one();
+        }
     }
 }
 
@@ -186,5 +220,36 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         self.0.streams.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn is_told_to_give_back(connections: &Connections) -> bool {
+        connections.0.many_closed.notified().now_or_never().is_some()
+    }
+
+    #[test]
+    fn memory_is_given_back_once_many_connections_are_gone() {
+        let connections = Connections::default();
+        let mut open: Vec<_> = (0..1000).map(|_| connections.add()).collect();
+        open.truncate(751);
+        assert!(!is_told_to_give_back(&connections));
+        open.truncate(750);
+        assert!(is_told_to_give_back(&connections));
+    }
+
+    #[test]
+    fn connections_that_come_and_go_are_no_reason_to_give_memory_back() {
+        let connections = Connections::default();
+        let _open: Vec<_> = (0..100).map(|_| connections.add()).collect();
+        for _ in 0..1000 {
+            drop(connections.add());
+        }
+        assert!(!is_told_to_give_back(&connections));
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::time::timeout;
 
-use super::{Accepted, Stream, Wire, serve::describe};
+use super::{Accepted, Stream, Wire};
 
 /// A service that gets whole connections.
 pub trait RawService: Send + Sync + 'static {
@@ -37,12 +37,12 @@ pub(crate) async fn serve_raw<S: RawService>(accepted: Accepted, service: Arc<S>
         stream = timeout(config.header_timeout, Stream::open(socket, tls.as_deref())) => stream,
         () = drain.draining() => return,
     };
-    let stream = match stream {
+    let (stream, peer) = match stream {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(remote = %info.remote(), %error, "no TLS agreed on"),
         Err(_) => return tracing::debug!(remote = %info.remote(), "closed, as the client says nothing"),
     };
-    let info = describe(info, &stream);
+    let info = info.with(peer);
     let wire = Wire::new(Bytes::new(), stream, info, config, open);
     let mut cut = pin!(drain.cut());
     tokio::select! {

@@ -28,7 +28,6 @@ use super::{
 use crate::{
     BoxError, drain,
     listener::{Config, Protocol, Window},
-    tls::server::Peer,
 };
 
 /// Into how many parts the idle time is cut: the connection is closed after that many quiet ones.
@@ -141,10 +140,10 @@ where
     let mut draining = pin!(drain.draining());
     let begin = async {
         let tls = config.tls.get();
-        let mut stream = Stream::open(socket, tls.as_deref()).await?;
+        let (mut stream, peer) = Stream::open(socket, tls.as_deref()).await?;
         drop(tls);
         let (version, first) = sniff(&mut stream).await?;
-        std::io::Result::Ok((version, first, stream))
+        std::io::Result::Ok((version, first, stream, peer))
     };
     let begun = tokio::select! {
         biased;
@@ -152,12 +151,12 @@ where
         begun = timeout(config.header_timeout, Box::pin(begin)) => begun,
         () = &mut draining => return,
     };
-    let (version, first, stream) = match begun {
+    let (version, first, stream, peer) = match begun {
         Ok(Ok(begun)) => begun,
         Ok(Err(error)) => return tracing::debug!(remote = %info.remote(), %error, "closed before a request"),
         Err(_) => return tracing::debug!(remote = %info.remote(), "closed, as the client says nothing"),
     };
-    let info = describe(info, &stream);
+    let info = info.with(peer);
     let remote = info.remote();
     if !spoken(version, config.protocol) || !agreed(version, &info) {
         return tracing::debug!(%remote, ?version, "closed, as the listener does not speak this");
@@ -170,8 +169,9 @@ where
     };
     let done = match version {
         Version::Http1 => {
-            let io = TokioIo::new(Guarded::new(wire, &config));
+            let io = TokioIo::new(Guarded::new(wire, &config, drain.clone()));
             let connection = http1(&config).serve_connection(io, requests).with_upgrades();
+            let connection = pin!(connection);
             let end = http1::UpgradeableConnection::graceful_shutdown;
             drive(
                 connection,
@@ -187,6 +187,7 @@ where
             let io = TokioIo::new(wire);
             let tasks = StreamTasks(open.clone());
             let connection = http2(&config, tasks).serve_connection(io, requests);
+            let connection = pin!(connection);
             let end = http2::Connection::graceful_shutdown;
             let idle = |limit| idle(&open, limit);
             tokio::select! {
@@ -200,14 +201,6 @@ where
     };
     if let Err(error) = done {
         tracing::debug!(%remote, error = &error as &dyn std::error::Error, "connection failed");
-    }
-}
-
-/// Adds to what is known of a connection what its handshake told.
-pub(super) fn describe(info: Info, stream: &Stream) -> Info {
-    match stream {
-        Stream::Plain(_) => info,
-        Stream::Tls(stream) => info.under_tls(Peer::of(stream)),
     }
 }
 
@@ -250,6 +243,7 @@ fn http2(config: &Config, tasks: StreamTasks) -> http2::Builder<StreamTasks> {
         .keep_alive_interval(settings.keep_alive_interval)
         .keep_alive_timeout(settings.keep_alive_timeout)
         .max_concurrent_streams(settings.max_concurrent_streams)
+        .max_send_buf_size(settings.max_send_buffer)
         .max_pending_accept_reset_streams(settings.max_pending_accept_reset_streams)
         .max_header_list_size(config.max_header_bytes);
     match settings.window {
@@ -264,7 +258,7 @@ fn http2(config: &Config, tasks: StreamTasks) -> http2::Builder<StreamTasks> {
 /// Runs a connection to its end. Once the drain begins or it was idle for too long, it takes no
 /// further requests; once the drain's limit is over it is dropped, and its requests with it.
 async fn drive<C, E, I>(
-    connection: C,
+    mut connection: Pin<&mut C>,
     end: impl Fn(Pin<&mut C>),
     draining: impl Future<Output = ()>,
     idle: impl Fn(Option<Duration>) -> I,
@@ -275,7 +269,6 @@ where
     C: Future<Output = Result<(), E>>,
     I: Future<Output = ()>,
 {
-    let mut connection = pin!(connection);
     // The connection goes first: a request that has arrived is read before the farewell.
     tokio::select! {
         biased;
@@ -322,6 +315,26 @@ mod tests {
     async fn open() -> Arc<Open> {
         let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
         Open::new(place, Connections::default().add(), drain::channel().1.hold())
+    }
+
+    #[test]
+    fn host_says_what_the_target_says_and_is_not_invented_over_http2() {
+        for (version, uri, host, expected) in [
+            (http::Version::HTTP_2, "http://a/", Some("b"), Some("a")),
+            (http::Version::HTTP_2, "http://a/", Some("A"), Some("A")),
+            (http::Version::HTTP_2, "http://a/", None, None),
+            (http::Version::HTTP_10, "http://a:1/", None, Some("a:1")),
+            (http::Version::HTTP_11, "/", Some("b"), Some("b")),
+        ] {
+            let mut request = Request::get(uri).version(version);
+            if let Some(host) = host {
+                request = request.header(HOST, host);
+            }
+            let mut request = request.body(()).unwrap();
+            name_host(&mut request);
+            let named = request.headers().get(HOST).map(|host| host.to_str().unwrap());
+            assert_eq!(named, expected, "{version:?} {uri}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

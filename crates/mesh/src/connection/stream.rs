@@ -12,7 +12,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use crate::tls::server::{Acceptor, TlsStream};
+use crate::tls::server::{Acceptor, Peer, TlsStream};
 
 /// The first byte of every TLS connection: a record with a handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -40,20 +40,20 @@ pub(crate) struct Rewound<S> {
 
 impl Stream {
     /// Begins TLS, where the listener speaks it and, if it may choose, so does the client.
-    pub(super) async fn open(socket: Socket, tls: Option<&Acceptor>) -> io::Result<Self> {
-        let Some(tls) = tls else {
-            return Ok(Self::Plain(Rewound::new(socket)));
-        };
+    pub(super) async fn open(socket: Socket, tls: Option<&Acceptor>) -> io::Result<(Self, Option<Peer>)> {
         let mut socket = Rewound::new(socket);
+        let Some(tls) = tls else {
+            return Ok((Self::Plain(socket), None));
+        };
         if tls.inspects() {
             let first = socket.read_u8().await?;
             socket.first = Bytes::copy_from_slice(&[first]);
             if first != TLS_HANDSHAKE {
-                return Ok(Self::Plain(socket));
+                return Ok((Self::Plain(socket), None));
             }
         }
-        let stream = tls.accept(socket).await?;
-        Ok(Self::Tls(Box::new(stream)))
+        let (stream, peer) = tls.accept(socket).await?;
+        Ok((Self::Tls(Box::new(stream)), Some(peer)))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{io, pin::pin, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -93,6 +94,7 @@ pub(super) async fn run<F>(
     let places = settings.get().max_connections;
     let slots = Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS)));
     let mut draining = pin!(drain.draining());
+    let mut giving_back = pin!(connections.give_memory_back().fuse());
     let mut pause = Pause::default();
 
     let acceptor = match Acceptor::new(socket, local) {
@@ -113,6 +115,7 @@ pub(super) async fn run<F>(
             biased;
             () = &mut draining => break,
             accepted = accept => accepted,
+            () = &mut giving_back => continue,
         };
         match accepted {
             Ok((socket, remote, local)) => {

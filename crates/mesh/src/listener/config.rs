@@ -4,6 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{Address, tap::ReadTap, tls};
 
+/// `connection_idle_timeout` of a proxy, unless configured.
+const PROXY_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// `max_header_size` of a proxy over HTTP/1, unless configured.
+const PROXY_MAX_HEADER_BYTES: u32 = 8192;
+
 /// The settings of one listener; [`Config::new`] has defaults for all but name and address.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -23,9 +29,9 @@ pub struct Config {
     /// How long a client may take to agree on TLS and to say which protocol it speaks, and over
     /// HTTP/1 to send the head of a request, once it has begun. Default 30 s.
     pub header_timeout: Duration,
-    /// How long a client may pause within the body of a request over HTTP/1; `None` for ever.
-    /// Streams of HTTP/2 may be as quiet as they like: calls that stream are, and their deadline
-    /// or the pings of [`Http2`] end them. Default 60 s.
+    /// How long a client may pause within the body of a request over HTTP/1, and within taking a
+    /// reply that is there; `None` for ever. Streams of HTTP/2 may be as quiet as they like, as
+    /// calls that stream are: their deadline or the pings of [`Http2`] end them. Default 60 s.
     pub body_timeout: Option<Duration>,
     /// How long a connection may be idle before it is closed: over HTTP/2 without an open stream,
     /// give or take a quarter; over HTTP/1 between requests, where `None` means `header_timeout`.
@@ -68,6 +74,9 @@ pub struct Http2 {
     pub max_concurrent_streams: u32,
     /// Flow-control windows.
     pub window: Window,
+    /// How much of a reply is held per stream until the peer takes it, in bytes, beside the piece
+    /// that comes on top. Default 65536.
+    pub max_send_buffer: usize,
     /// How many streams may be reset by the peer before they were looked at; more of them close
     /// the connection, as only an attack makes so many. Default 128.
     pub max_pending_accept_reset_streams: usize,
@@ -109,6 +118,16 @@ impl Config {
         }
     }
 
+    /// A listener before a proxy: clients of HTTP/1 keep connections for 90 s, and heads of theirs
+    /// have at most 8192 bytes.
+    pub fn of_proxy(name: impl Into<String>, address: impl Into<Address>) -> Self {
+        Self {
+            idle_timeout: Some(PROXY_IDLE_TIMEOUT),
+            http1_max_header_bytes: Some(PROXY_MAX_HEADER_BYTES),
+            ..Self::new(name, address)
+        }
+    }
+
     /// The longest head of a request over HTTP/1, in bytes.
     pub(crate) fn http1_max_header_bytes(&self) -> usize {
         let max = self.http1_max_header_bytes.unwrap_or(self.max_header_bytes);
@@ -123,6 +142,7 @@ impl Default for Http2 {
             keep_alive_timeout: Duration::from_secs(20),
             max_concurrent_streams: 1024,
             window: Window::default(),
+            max_send_buffer: 64 * 1024,
             max_pending_accept_reset_streams: 128,
         }
     }

@@ -22,7 +22,6 @@ const CODES: [u16; 13] = [200, 206, 302, 304, 400, 403, 404, 416, 499, 500, 502,
 #[derive(Debug, Default)]
 pub struct Downstream {
     requests: AtomicU64,
-    ended: AtomicU64,
     reset: AtomicU64,
     failed: AtomicU64,
     bytes_read: AtomicU64,
@@ -37,8 +36,8 @@ pub struct Downstream {
 /// What became of one request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// The status of the reply; `None`: there was no reply.
-    pub status: Option<u16>,
+    /// The status of the reply, 499 if the client left before there was one.
+    pub status: u16,
     /// Whether it was cut before the reply's end, by the client or by an upstream.
     pub reset: bool,
     /// Whether something failed here or at an upstream.
@@ -57,7 +56,6 @@ pub struct Outcome {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counts {
     requests: u64,
-    ended: u64,
     reset: u64,
     failed: u64,
     bytes_read: u64,
@@ -78,15 +76,13 @@ impl Downstream {
 
     /// Counts what became of a request that began.
     pub fn end(&self, outcome: &Outcome) {
-        self.ended.fetch_add(1, Relaxed);
         add(&self.reset, outcome.reset.into());
         add(&self.failed, outcome.failed.into());
         add(&self.bytes_read, outcome.bytes_read);
         add(&self.bytes_written, outcome.bytes_written);
         self.request_time.observe(outcome.took);
         self.process_time.observe(outcome.processing);
-        let Some(status) = outcome.status else { return };
-        match CODES.iter().position(|code| *code == status) {
+        match CODES.iter().position(|code| *code == outcome.status) {
             Some(index) => self.codes[index].fetch_add(1, Relaxed),
             None => self.other_code.fetch_add(1, Relaxed),
         };
@@ -104,12 +100,10 @@ impl Downstream {
     }
 
     pub(super) fn read(&self) -> Counts {
-        let ended = self.ended.load(Relaxed);
         let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         let open = connections.as_ref().map_or(0, Connections::open);
         Counts {
             requests: self.requests.load(Relaxed),
-            ended,
             reset: self.reset.load(Relaxed),
             failed: self.failed.load(Relaxed),
             bytes_read: self.bytes_read.load(Relaxed),
@@ -132,10 +126,15 @@ fn add(counter: &AtomicU64, amount: u64) {
 }
 
 impl Counts {
+    /// Requests under way: every one that ended has a status.
+    fn active(&self) -> u64 {
+        let ended = self.codes.iter().sum::<u64>() + self.other_code;
+        self.requests.saturating_sub(ended)
+    }
+
     /// Adds those of another listener.
     pub(super) fn add(&mut self, other: &Self) {
         self.requests += other.requests;
-        self.ended += other.ended;
         self.reset += other.reset;
         self.failed += other.failed;
         self.bytes_read += other.bytes_read;
@@ -175,7 +174,7 @@ const FIGURES: &[Figure<Counts>] = &[
     figure("bytes_read_total", Shape::Counter, "Bytes of request bodies", |c| c.bytes_read),
     figure("bytes_write_total", Shape::Counter, "Bytes of reply bodies", |c| c.bytes_written),
     figure("request_total", Shape::Counter, "Requests", |c| c.requests),
-    figure("request_active", Shape::Gauge, "Requests under way", |c| c.requests.saturating_sub(c.ended)),
+    figure("request_active", Shape::Gauge, "Requests under way", Counts::active),
     figure("request_reset", Shape::Growing, "Requests cut before the reply's end", |c| c.reset),
     figure("request_failed", Shape::Growing, "Requests that failed here or at an upstream", |c| c.failed),
     figure("request_time_total", Shape::Growing, "Nanoseconds of all requests", |c| c.request_time.sum()),

@@ -24,7 +24,7 @@ fn assert_has(text: &str, lines: &[&str]) {
 
 fn outcome(status: u16) -> Outcome {
     Outcome {
-        status: Some(status),
+        status,
         took: Duration::from_millis(4),
         processing: Duration::from_micros(40),
         bytes_read: 10,

@@ -318,7 +318,7 @@ async fn bodies_are_left_alone_when_nothing_asks_for_them() {
 #[tokio::test]
 #[ignore = "measures, and only an optimised build tells"]
 async fn counting_costs_less_than_300_ns_per_request() {
-    const CALLS: u32 = 1_000_000;
+    const CALLS: u32 = 2_000;
     let metrics = Metrics::default();
     let observer = Observer::new("web", metrics.listener("web"), Vec::new(), None);
     let run = async |observer: Option<&Observer>| {
@@ -342,7 +342,12 @@ async fn counting_costs_less_than_300_ns_per_request() {
         }
         begun.elapsed() / CALLS
     };
-    let (without, with) = (run(None).await, run(Some(&observer)).await);
+    // The least of many: other processes only ever make it slower.
+    let (mut without, mut with) = (Duration::MAX, Duration::MAX);
+    for _ in 0..500 {
+        without = without.min(run(None).await);
+        with = with.min(run(Some(&observer)).await);
+    }
     eprintln!("{without:?} without, {with:?} with the observer");
     assert!(with.saturating_sub(without).as_nanos() < 300);
 }

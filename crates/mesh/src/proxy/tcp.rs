@@ -4,6 +4,7 @@ mod config;
 mod relay;
 
 use std::{
+    fmt,
     hash::{DefaultHasher, Hash, Hasher},
     io,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -25,17 +26,21 @@ use crate::{
     Address, ConfigError,
     cluster::{Cluster, Clusters, Host, Pick},
     connection::{Info, RawService, Remote, Wire},
+    tls::client::Connector,
 };
 
 /// How many hosts are tried before a client is sent away.
 const TRIES: usize = 3;
 
+/// The TLS that a host of a cluster is spoken to with; `None`: plain text.
+pub type Secure = Box<dyn Fn(&Cluster, &Host) -> Option<Connector> + Send + Sync>;
+
 /// Passes connections on to clusters.
-#[derive(Debug)]
 pub struct TcpProxy {
     routes: Vec<Route>,
     idle_timeout: Option<Duration>,
     clusters: Arc<Clusters>,
+    secure: Option<Secure>,
 }
 
 /// A connection to a host, counted among the host's requests.
@@ -54,7 +59,17 @@ impl TcpProxy {
                 .map(IdleTimeout::get)
                 .filter(|limit| !limit.is_zero()),
             clusters,
+            secure: None,
         })
+    }
+
+    /// The same, speaking TLS with the hosts that `secure` knows a connector for.
+    #[must_use]
+    pub fn with_tls(self, secure: Secure) -> Self {
+        Self {
+            secure: Some(secure),
+            ..self
+        }
     }
 
     fn cluster(&self, info: &Info) -> Option<&Arc<Cluster>> {
@@ -72,7 +87,7 @@ impl TcpProxy {
             Ok(permit) => permit,
             Err(error) => return tracing::debug!(%remote, listener, %error, "closed"),
         };
-        let Some((far, _busy)) = connect(cluster, hash(&info)).await else {
+        let Some((far, _busy)) = self.connect(cluster, hash(&info)).await else {
             return tracing::debug!(%remote, listener, cluster = &*cluster.name, "closed, as no host answers");
         };
         let idle = self.idle_timeout.or(near.idle_timeout());
@@ -80,6 +95,44 @@ impl TcpProxy {
             Ok((up, down)) => tracing::debug!(%remote, listener, up, down, "closed"),
             Err(error) => tracing::debug!(%remote, listener, %error, "connection failed"),
         }
+    }
+
+    /// Connects to a host, to another one if that fails; `None`: no try was good.
+    async fn connect(&self, cluster: &Cluster, hash: u64) -> Option<(Far, Busy)> {
+        let mut tried = Vec::new();
+        while tried.len() < TRIES {
+            let host = cluster.choose(&Pick { hash, tried: &tried })?;
+            let busy = Busy::with(host.clone());
+            match timeout(cluster.connect_timeout(), self.dial(cluster, &host)).await {
+                Ok(Ok(far)) => return Some((far, busy)),
+                Ok(Err(error)) => tracing::debug!(host = &*host.name, %error, "cannot connect"),
+                Err(_) => tracing::debug!(host = &*host.name, "connecting takes too long"),
+            }
+            tried.push(host);
+        }
+        None
+    }
+
+    async fn dial(&self, cluster: &Cluster, host: &Host) -> io::Result<Far> {
+        let far = dial(&host.address).await?;
+        let Some(connector) = self.secure.as_ref().and_then(|secure| secure(cluster, host)) else {
+            return Ok(far);
+        };
+        let name = match (&host.hostname, &host.address) {
+            (Some(name), _) => name,
+            (None, Address::Tcp { host, .. }) => host.as_str(),
+            (None, Address::Unix(_)) => "localhost",
+        };
+        Ok(Box::new(connector.connect(far, name).await?))
+    }
+}
+
+impl fmt::Debug for TcpProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpProxy")
+            .field("routes", &self.routes)
+            .field("idle_timeout", &self.idle_timeout)
+            .finish_non_exhaustive()
     }
 }
 
@@ -100,22 +153,6 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.0.active.fetch_sub(1, Relaxed);
     }
-}
-
-/// Connects to a host, to another one if that fails; `None`: no try was good.
-async fn connect(cluster: &Cluster, hash: u64) -> Option<(Far, Busy)> {
-    let mut tried = Vec::new();
-    while tried.len() < TRIES {
-        let host = cluster.choose(&Pick { hash, tried: &tried })?;
-        let busy = Busy::with(host.clone());
-        match timeout(cluster.connect_timeout(), dial(&host.address)).await {
-            Ok(Ok(far)) => return Some((far, busy)),
-            Ok(Err(error)) => tracing::debug!(host = &*host.name, %error, "cannot connect"),
-            Err(_) => tracing::debug!(host = &*host.name, "connecting takes too long"),
-        }
-        tried.push(host);
-    }
-    None
 }
 
 async fn dial(address: &Address) -> io::Result<Far> {

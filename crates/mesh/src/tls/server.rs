@@ -49,7 +49,7 @@ pub struct Slot(Arc<ArcSwapOption<Acceptor>>);
 pub struct Peer {
     /// The name of the server it wants, in lower case.
     pub server_name: Option<Box<str>>,
-    /// Its certificate in DER form; verified, unless the context only asks for one.
+    /// Its certificate in DER form, if it was verified.
     pub certificate: Option<CertificateDer<'static>>,
     /// The protocol agreed on.
     pub alpn: Option<Box<[u8]>>,
@@ -66,13 +66,14 @@ struct Plan {
 }
 
 impl Peer {
-    /// What was said on `stream`.
-    pub fn of<S>(stream: &TlsStream<S>) -> Self {
+    fn of<S>(stream: &TlsStream<S>, verified: bool) -> Self {
         let connection = stream.get_ref().1;
         let certificate = connection.peer_certificates().and_then(|chain| chain.first());
         Self {
             server_name: connection.server_name().map(Box::from),
-            certificate: certificate.cloned().map(CertificateDer::into_owned),
+            certificate: certificate
+                .filter(|_| verified)
+                .map(|certificate| certificate.clone().into_owned()),
             alpn: connection.alpn_protocol().map(Box::from),
         }
     }
@@ -118,17 +119,19 @@ impl Acceptor {
         self.inspector
     }
 
-    /// Agrees with a client. The caller bounds the time.
+    /// Agrees with a client, and tells what it said of itself. The caller bounds the time.
     ///
     /// # Errors
     /// What ends the handshake; the client was told already.
-    pub async fn accept<S>(&self, stream: S) -> io::Result<TlsStream<S>>
+    pub async fn accept<S>(&self, stream: S) -> io::Result<(TlsStream<S>, Peer)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let hello = LazyConfigAcceptor::new(HelloReader::default(), stream).await?;
-        let config = self.choice.get().choose(&hello.client_hello());
-        hello.into_stream(config).await
+        let (config, verifies) = self.choice.get().choose(&hello.client_hello());
+        let stream = hello.into_stream(config).await?;
+        let peer = Peer::of(&stream, verifies);
+        Ok((stream, peer))
     }
 }
 
@@ -217,6 +220,7 @@ impl Plan {
         Ok(Context {
             names,
             config: Arc::new(config),
+            verifies: self.verify_client,
         })
     }
 

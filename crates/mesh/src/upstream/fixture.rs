@@ -25,9 +25,12 @@ use tokio::{
 
 use super::Protocol;
 use crate::{
-    Address, BoxError,
+    BoxError,
     body::Body,
-    cluster::{Cluster, Host, Settings},
+    cluster::{
+        Cluster, Clusters, Host,
+        config::{ClusterConfig, ClusterManager, HostConfig, Thresholds},
+    },
 };
 
 type Handler = Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
@@ -194,21 +197,64 @@ async fn serve(stream: TcpStream, setup: Setup, handler: Handler, seen: &Arc<See
     }
 }
 
-/// A cluster of servers.
-pub(crate) fn cluster(addresses: &[SocketAddr], settings: Settings) -> Arc<Cluster> {
-    let hosts = addresses.iter().map(|address| host(Address::from(*address)));
-    Cluster::new("test", hosts.collect(), settings)
+/// The cluster `test` of these servers: a request goes to the first of them, a retry to the next.
+pub(crate) fn cluster(addresses: &[SocketAddr], config: ClusterConfig) -> Arc<Cluster> {
+    let hosts = addresses.iter().map(|address| host(address.to_string()));
+    built(ClusterConfig {
+        hosts: hosts.collect(),
+        ..config
+    })
 }
 
-pub(crate) fn host(address: Address) -> Arc<Host> {
-    Host::new(address, None)
+/// A host at `address`.
+pub(crate) fn host(address: String) -> HostConfig {
+    HostConfig {
+        address,
+        ..HostConfig::default()
+    }
+}
+
+/// The cluster of a configuration, which need not say its name and balancer.
+pub(crate) fn built(config: ClusterConfig) -> Arc<Cluster> {
+    let clusters = clusters(vec![config]);
+    clusters.iter().next().unwrap().clone()
+}
+
+/// Clusters as those of [`built`].
+pub(crate) fn clusters(mut configs: Vec<ClusterConfig>) -> Clusters {
+    for config in &mut configs {
+        if config.name.is_empty() {
+            config.name = "test".into();
+        }
+        if config.lb_type == ClusterConfig::default().lb_type {
+            config.lb_type = "LB_REQUEST_ROUNDROBIN".into();
+        }
+    }
+    let manager = ClusterManager {
+        clusters: configs,
+        ..ClusterManager::default()
+    };
+    Clusters::build(&manager, None).unwrap()
+}
+
+/// The first host of a cluster.
+pub(crate) fn first(cluster: &Cluster) -> Arc<Host> {
+    cluster.hosts()[0].clone()
 }
 
 /// A cluster's limits: connections, pending, requests, retries.
-pub(crate) fn limits(limits: [u64; 4]) -> Settings {
-    Settings {
-        limits,
-        ..Settings::default()
+pub(crate) fn limits(
+    [max_connections, max_pending_requests, max_requests, max_retries]: [u32; 4],
+) -> ClusterConfig {
+    let limits = Thresholds {
+        max_connections,
+        max_pending_requests,
+        max_requests,
+        max_retries,
+    };
+    ClusterConfig {
+        circuit_breakers: vec![limits],
+        ..ClusterConfig::default()
     }
 }
 

@@ -69,7 +69,7 @@ impl Pool {
                     false => continue,
                 },
                 Step::Connect(place, permit) => return make(cluster, host, place, permit).await,
-                Step::Wait(grant) => Waiting::new(&**self, grant),
+                Step::Wait(grant) => Waiting::new(self, grant),
             };
             if pending.is_none() {
                 pending = Some(cluster.limits().try_pending()?);
@@ -155,8 +155,7 @@ impl Pool {
     fn gone(&self) {
         let mut state = self.state();
         state.open -= 1;
-        // Without an answer nobody waits.
-        state.waiting.grant(Grant::Look).ok();
+        drop(state.waiting.grant(Grant::Look));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -164,30 +163,16 @@ impl Pool {
     }
 }
 
-impl Grants<Grant> for Pool {
+impl Grants<Grant> for Arc<Pool> {
     fn give_back(&self, grant: Grant) {
         match grant {
-            Grant::Link(link) => self.put_quietly(link),
+            Grant::Link(link) => self.put(link),
             Grant::Look => drop(self.state().waiting.grant(Grant::Look)),
         }
     }
 
     fn forget(&self) {
         self.state().waiting.forget();
-    }
-}
-
-impl Pool {
-    /// Takes back a connection that was granted to one who is gone.
-    fn put_quietly(&self, link: Box<Link>) {
-        let mut state = self.state();
-        let Err(Grant::Link(link)) = state.waiting.grant(Grant::Link(link)) else {
-            return;
-        };
-        state.idle.push(Idle {
-            link,
-            since: Instant::now(),
-        });
     }
 }
 

@@ -8,7 +8,7 @@ mod pump;
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -44,8 +44,12 @@ struct State {
 #[derive(Debug)]
 struct Link {
     sender: SendRequest<Bytes>,
+    /// Clones of it that requests gave back: a clone and its drop take h2's lock.
+    spare: Vec<SendRequest<Bytes>>,
     about: About,
     active: usize,
+    /// How many streams the host allowed when we last looked.
+    room: usize,
     /// Requests that it may still begin.
     left: u32,
     reused: bool,
@@ -93,7 +97,7 @@ impl Pool {
             let wait = match self.step(cluster, fresh) {
                 Step::Take(lease) => return Ok(lease),
                 Step::Make(making, permit) => return self.make(cluster, host, making, permit).await,
-                Step::Wait(grant) => Waiting::new(&**self, grant),
+                Step::Wait(grant) => Waiting::new(self, grant),
             };
             if pending.is_none() {
                 pending = Some(cluster.limits().try_pending()?);
@@ -139,23 +143,27 @@ impl Pool {
 
     /// A place on the first connection that has one. Connections that are dead are forgotten.
     fn take(self: &Arc<Self>, state: &mut State) -> Option<Lease> {
-        state.links.retain_mut(Link::is_alive);
-        let index = state.links.iter().position(Link::has_room)?;
-        let link = &mut state.links[index];
-        let lease = link.lease(self.clone());
-        if link.left == 0 {
-            state.links.swap_remove(index);
+        loop {
+            let index = state.links.iter_mut().position(Link::has_room)?;
+            let link = &mut state.links[index];
+            let lease = link.lease(self.clone());
+            if lease.is_none() || link.left == 0 {
+                drop(state.links.swap_remove(index));
+            }
+            if lease.is_some() {
+                return lease;
+            }
         }
-        Some(lease)
     }
 
     /// A request over connection `number` is done.
-    fn release(self: &Arc<Self>, number: u64) {
+    fn release(self: &Arc<Self>, number: u64, sender: SendRequest<Bytes>) {
         let mut state = self.state();
         let Some(link) = state.links.iter_mut().find(|link| link.about.number == number) else {
             return;
         };
         link.active -= 1;
+        link.spare.push(sender);
         if link.active == 0 && link.idle_timeout.is_some() {
             link.idle_since = Instant::now();
             if !state.swept {
@@ -201,7 +209,7 @@ impl Pool {
     /// Takes in a connection, leases it to the one who made it, then to those who wait.
     fn made(self: &Arc<Self>, mut link: Link, mut making: Making) -> Lease {
         making.0 = None;
-        let lease = link.lease(self.clone());
+        let lease = link.lease_first(self.clone());
         let mut state = self.state();
         state.making = false;
         if link.left > 0 && !state.closed {
@@ -230,7 +238,7 @@ impl Pool {
     }
 }
 
-impl Grants<Grant> for Pool {
+impl Grants<Grant> for Arc<Pool> {
     fn give_back(&self, grant: Grant) {
         match grant {
             // Its drop releases the place, which serves the next.
@@ -263,7 +271,9 @@ impl Sweep for Pool {
 impl Link {
     fn new(sender: SendRequest<Bytes>, about: About, cluster: &Cluster) -> Self {
         Self {
+            room: sender.current_max_send_streams(),
             sender,
+            spare: Vec::new(),
             about,
             active: 0,
             left: cluster.max_requests_per_connection().unwrap_or(u32::MAX),
@@ -273,14 +283,12 @@ impl Link {
         }
     }
 
-    /// Not so once the host said farewell.
-    fn is_alive(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        !matches!(self.sender.poll_ready(&mut cx), std::task::Poll::Ready(Err(_)))
-    }
-
-    fn has_room(&self) -> bool {
-        self.active < self.sender.current_max_send_streams()
+    /// Where a host lowered its limit since, h2 holds back what is too much.
+    fn has_room(&mut self) -> bool {
+        if self.active >= self.room {
+            self.room = self.sender.current_max_send_streams();
+        }
+        self.active < self.room
     }
 
     fn is_expired(&self, now: Instant) -> bool {
@@ -290,8 +298,23 @@ impl Link {
                 .is_some_and(|limit| now - self.idle_since >= limit)
     }
 
-    fn lease(&mut self, pool: Arc<Pool>) -> Lease {
-        let lease = Lease::new(self.sender.clone(), self.about, self.reused, pool);
+    /// A place for a request; `None` once the host said farewell.
+    fn lease(&mut self, pool: Arc<Pool>) -> Option<Lease> {
+        let mut sender = self.spare.pop().unwrap_or_else(|| self.sender.clone());
+        let mut cx = Context::from_waker(Waker::noop());
+        if let Poll::Ready(Err(_)) = sender.poll_ready(&mut cx) {
+            return None;
+        }
+        Some(self.lend(sender, pool))
+    }
+
+    /// The first place, for the one who made the connection.
+    fn lease_first(&mut self, pool: Arc<Pool>) -> Lease {
+        self.lend(self.sender.clone(), pool)
+    }
+
+    fn lend(&mut self, sender: SendRequest<Bytes>, pool: Arc<Pool>) -> Lease {
+        let lease = Lease::new(sender, self.about, self.reused, pool);
         self.active += 1;
         self.left -= 1;
         self.reused = true;

@@ -8,15 +8,18 @@ use futures::{StreamExt, future::join_all, stream::FuturesUnordered};
 use http::{Request, Response};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
+use layotto_core::GoDuration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    fixture::{Server, Setup, cluster, echo, endless, fed, host, limits, nobody, soon, text, until},
+    fixture::{
+        Server, Setup, built, cluster, echo, endless, fed, first, host, limits, nobody, soon, text, until,
+    },
     *,
 };
 use crate::{
     BoxError,
-    cluster::{Overflow, Settings},
+    cluster::{Overflow, config::ClusterConfig},
 };
 
 const BOTH: [Protocol; 2] = [Protocol::Http1, Protocol::Http2];
@@ -44,7 +47,7 @@ fn get(protocol: Protocol) -> Request<Body> {
 }
 
 async fn lease(cluster: &Cluster, protocol: Protocol) -> Result<Lease, Failure> {
-    let host = &cluster.hosts[0];
+    let host = &first(cluster);
     host.pool.lease(protocol, cluster, host, false).await
 }
 
@@ -57,7 +60,7 @@ async fn ask(cluster: &Cluster, protocol: Protocol) -> Result<String, Failure> {
 async fn a_connection_carries_one_request_after_the_other() {
     for protocol in BOTH {
         let server = Server::start(protocol, hello).await;
-        let cluster = cluster(&[server.address], Settings::default());
+        let cluster = cluster(&[server.address], ClusterConfig::default());
         for _ in 0..20 {
             assert_eq!(soon(ask(&cluster, protocol)).await.unwrap(), "hello");
         }
@@ -91,7 +94,7 @@ async fn a_thousand_requests_share_eight_connections() {
         }
         assert_eq!(server.seen.requests(), 1000);
         assert!(server.seen.most.load(SeqCst) <= 8, "{:?}", server.seen);
-        assert!(cluster.hosts[0].pool.open() <= 8);
+        assert!(first(&cluster).pool.open() <= 8);
     }
 }
 
@@ -151,11 +154,11 @@ async fn a_connection_that_was_closed_meanwhile_is_not_handed_out() {
         }
     })
     .await;
-    let cluster = cluster(&[server.address], Settings::default());
+    let cluster = cluster(&[server.address], ClusterConfig::default());
     assert_eq!(soon(ask(&cluster, Protocol::Http1)).await.unwrap(), "ok");
     close.notify_one();
     soon(server.seen.closed.notified()).await;
-    until(|| cluster.hosts[0].pool.http1.idle_are_dead()).await;
+    until(|| first(&cluster).pool.http1.idle_are_dead()).await;
     assert!(!lease(&cluster, Protocol::Http1).await.unwrap().is_reused());
 }
 
@@ -163,12 +166,12 @@ async fn a_connection_that_was_closed_meanwhile_is_not_handed_out() {
 async fn idle_connections_are_closed_when_their_time_is_over() {
     for protocol in BOTH {
         let server = Server::start(protocol, hello).await;
-        let settings = Settings {
-            idle_timeout: Some(Duration::from_secs(60)),
-            ..Settings::default()
+        let settings = ClusterConfig {
+            idle_timeout: GoDuration(Duration::from_secs(60)),
+            ..ClusterConfig::default()
         };
         let cluster = cluster(&[server.address], settings);
-        let pool = &cluster.hosts[0].pool;
+        let pool = &first(&cluster).pool;
         soon(ask(&cluster, protocol)).await.unwrap();
         tokio::time::pause();
         tokio::time::advance(Duration::from_secs(50)).await;
@@ -185,9 +188,9 @@ async fn idle_connections_are_closed_when_their_time_is_over() {
 async fn a_connection_carries_no_more_requests_than_it_may() {
     for protocol in BOTH {
         let server = Server::start(protocol, hello).await;
-        let settings = Settings {
-            max_requests_per_connection: Some(3),
-            ..Settings::default()
+        let settings = ClusterConfig {
+            max_request_per_conn: 3,
+            ..ClusterConfig::default()
         };
         let cluster = cluster(&[server.address], settings);
         for _ in 0..7 {
@@ -204,7 +207,7 @@ async fn streams_beyond_the_hosts_limit_get_a_connection_of_their_own() {
         max_streams: Some(2),
     };
     let server = Server::with(setup, hello).await;
-    let cluster = cluster(&[server.address], Settings::default());
+    let cluster = cluster(&[server.address], ClusterConfig::default());
     let leases: Vec<_> = (0..5).map(|_| lease(&cluster, Protocol::Http2)).collect();
     let leases = soon(join_all(leases)).await;
     assert!(leases.iter().all(Result::is_ok));
@@ -227,7 +230,7 @@ async fn after_a_farewell_requests_go_elsewhere_and_those_begun_are_finished() {
         }
     })
     .await;
-    let cluster = cluster(&[server.address], Settings::default());
+    let cluster = cluster(&[server.address], ClusterConfig::default());
     let begun = tokio::spawn({
         let cluster = cluster.clone();
         async move { ask(&cluster, Protocol::Http2).await }
@@ -257,7 +260,7 @@ async fn after_a_farewell_requests_go_elsewhere_and_those_begun_are_finished() {
 async fn both_directions_stream_at_once() {
     for protocol in BOTH {
         let server = Server::start(protocol, echo).await;
-        let cluster = cluster(&[server.address], Settings::default());
+        let cluster = cluster(&[server.address], ClusterConfig::default());
         let (feed, body) = fed();
         let progress = Progress::default();
         let mut request = request(body);
@@ -291,7 +294,7 @@ async fn a_reply_that_is_not_read_is_not_fetched() {
             async { Response::new(body) }
         })
         .await;
-        let cluster = cluster(&[server.address], Settings::default());
+        let cluster = cluster(&[server.address], ClusterConfig::default());
         let mut reply = soon(lease(&cluster, protocol).await.unwrap().send(get(protocol), None))
             .await
             .unwrap();
@@ -318,7 +321,7 @@ async fn a_request_is_not_read_faster_than_it_is_sent() {
             std::future::pending().await
         })
         .await;
-        let cluster = cluster(&[server.address], Settings::default());
+        let cluster = cluster(&[server.address], ClusterConfig::default());
         let (taken, body) = endless();
         let mut request = request(body);
         if protocol == Protocol::Http1 {
@@ -348,7 +351,7 @@ async fn a_request_is_not_read_faster_than_it_is_sent() {
 async fn a_dropped_request_is_cancelled_at_the_host() {
     for protocol in BOTH {
         let server = Server::start(protocol, |_| std::future::pending()).await;
-        let cluster = cluster(&[server.address], Settings::default());
+        let cluster = cluster(&[server.address], ClusterConfig::default());
         let mut sending = Box::pin(lease(&cluster, protocol).await.unwrap().send(get(protocol), None));
         assert!(futures::poll!(&mut sending).is_pending());
         let seen = &server.seen;
@@ -361,7 +364,7 @@ async fn a_dropped_request_is_cancelled_at_the_host() {
         .await;
         drop(sending);
         until(|| seen.cancelled.load(SeqCst) == 1).await;
-        let open = cluster.hosts[0].pool.open();
+        let open = first(&cluster).pool.open();
         assert_eq!(open, usize::from(protocol == Protocol::Http2), "{protocol:?}");
     }
 }
@@ -376,14 +379,14 @@ async fn a_dropped_reply_is_cancelled_at_the_host() {
             async { Response::new(body) }
         })
         .await;
-        let cluster = cluster(&[server.address], Settings::default());
+        let cluster = cluster(&[server.address], ClusterConfig::default());
         let reply = soon(lease(&cluster, protocol).await.unwrap().send(get(protocol), None))
             .await
             .unwrap();
         assert!(!reply.body.is_end_stream());
         drop(reply);
         soon(feed.closed()).await;
-        let open = cluster.hosts[0].pool.open();
+        let open = first(&cluster).pool.open();
         assert_eq!(open, usize::from(protocol == Protocol::Http2), "{protocol:?}");
     }
 }
@@ -401,7 +404,7 @@ async fn trailers_come_through() {
             Response::builder().header("trailer", "x-t").body(body).unwrap()
         })
         .await;
-        let cluster = cluster(&[server.address], Settings::default());
+        let cluster = cluster(&[server.address], ClusterConfig::default());
         let mut request = get(protocol);
         request.headers_mut().insert("te", "trailers".parse().unwrap());
         let reply = soon(lease(&cluster, protocol).await.unwrap().send(request, None))
@@ -421,12 +424,12 @@ async fn trailers_come_through() {
 #[tokio::test]
 async fn nobody_listening_fails_all_who_wait_at_once() {
     for protocol in BOTH {
-        let cluster = cluster(&[nobody().await], Settings::default());
+        let cluster = cluster(&[nobody().await], ClusterConfig::default());
         let mut all: FuturesUnordered<_> = (0..50).map(|_| lease(&cluster, protocol)).collect();
         while let Some(failed) = soon(all.next()).await {
             assert_eq!(failed.unwrap_err().fault, Fault::Connect);
         }
-        assert_eq!(cluster.hosts[0].pool.open(), 0);
+        assert_eq!(first(&cluster).pool.open(), 0);
     }
 }
 
@@ -437,7 +440,7 @@ async fn a_host_that_does_not_speak_http2_is_no_connection() {
         std::future::pending().await
     })
     .await;
-    let cluster = cluster(&[server.address], Settings::default());
+    let cluster = cluster(&[server.address], ClusterConfig::default());
     let failed = lease(&cluster, Protocol::Http2).await.unwrap_err();
     assert_eq!(failed.fault, Fault::Connect);
     assert!(failed.told().ends_with("it took too long"), "{}", failed.told());
@@ -455,7 +458,7 @@ async fn a_lost_connection_and_a_broken_reply_are_told_apart() {
             stream.write_all(answer.as_bytes()).await.unwrap();
         })
         .await;
-        let cluster = cluster(&[server.address], Settings::default());
+        let cluster = cluster(&[server.address], ClusterConfig::default());
         let failed = soon(ask(&cluster, Protocol::Http1)).await.unwrap_err();
         assert_eq!((failed.fault, failed.untouched), (fault, false));
     }
@@ -465,7 +468,7 @@ async fn a_lost_connection_and_a_broken_reply_are_told_apart() {
 async fn a_body_that_fails_is_the_clients_fault() {
     for protocol in BOTH {
         let server = Server::start(protocol, echo).await;
-        let cluster = cluster(&[server.address], Settings::default());
+        let cluster = cluster(&[server.address], ClusterConfig::default());
         let body = Body::new(http_body_util::StreamBody::new(futures::stream::iter([Err::<
             Frame<_>,
             BoxError,
@@ -499,11 +502,10 @@ async fn unix_sockets_are_hosts_too() {
         stream.write_all(reply).await.unwrap();
         stream
     });
-    let cluster = Cluster::new(
-        "unix",
-        vec![host(format!("unix:{}", path.display()).parse().unwrap())],
-        Settings::default(),
-    );
+    let cluster = built(ClusterConfig {
+        hosts: vec![host(format!("unix:{}", path.display()))],
+        ..ClusterConfig::default()
+    });
     assert_eq!(soon(ask(&cluster, Protocol::Http1)).await.unwrap(), "ok");
     drop(server.await.unwrap());
 }
@@ -529,10 +531,13 @@ async fn measure<F: Future<Output = ()> + Send + 'static>(name: &str, task: impl
 /// Run with optimisation and `--ignored --nocapture`: both ends in this process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
-async fn measure_against_hypers_client() {
+async fn measure_the_pool() {
     for protocol in BOTH {
+        if std::env::var("ONLY").is_ok_and(|only| only != format!("{protocol:?}")) {
+            continue;
+        }
         let server = Server::start(protocol, hello).await;
-        let cluster = cluster(&[server.address], Settings::default());
+        let cluster = cluster(&[server.address], ClusterConfig::default());
         measure(&format!("{protocol:?} pool"), || {
             let cluster = cluster.clone();
             async move {
@@ -542,22 +547,33 @@ async fn measure_against_hypers_client() {
             }
         })
         .await;
-        let address = server.address;
-        match protocol {
-            Protocol::Http1 => measure("hyper http1", || hyper_http1(address)).await,
-            Protocol::Http2 => {
-                let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-                stream.set_nodelay(true).unwrap();
-                let (sender, connection) = hyper::client::conn::http2::handshake(
-                    hyper_util::rt::TokioExecutor::new(),
-                    hyper_util::rt::TokioIo::new(stream),
-                )
-                .await
-                .unwrap();
-                tokio::spawn(connection);
-                measure("hyper http2", || hyper_http2(sender.clone())).await;
-            }
+    }
+}
+
+/// To compare with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn measure_hypers_client() {
+    for protocol in BOTH {
+        if std::env::var("ONLY").is_ok_and(|only| only != format!("{protocol:?}")) {
+            continue;
         }
+        let server = Server::start(protocol, hello).await;
+        let address = server.address;
+        if protocol == Protocol::Http1 {
+            measure("hyper http1", || hyper_http1(address)).await;
+            continue;
+        }
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (sender, connection) = hyper::client::conn::http2::handshake(
+            hyper_util::rt::TokioExecutor::new(),
+            hyper_util::rt::TokioIo::new(stream),
+        )
+        .await
+        .unwrap();
+        tokio::spawn(connection);
+        measure("hyper http2", || hyper_http2(sender.clone())).await;
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::StreamExt;
 use http::{Request, Response};
 use http_body_util::StreamBody;
 use hyper::body::{Frame, Incoming};
@@ -29,6 +30,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
@@ -230,28 +232,36 @@ async fn empty_pieces_of_a_body_end_the_connection() {
     is_served(&server).await;
 }
 
-#[tokio::test]
-async fn a_reply_that_is_not_taken_is_not_produced() {
+/// A server whose replies to `/` have no end, and a count of their pieces, of 64 KiB each.
+async fn endless() -> (Server, Arc<AtomicUsize>) {
     let produced = Arc::new(AtomicUsize::new(0));
     let counter = produced.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let counter = counter.clone();
         async move {
-            let large = request.uri().path() == "/";
             let pieces = futures::stream::iter(0_usize..).map(move |_| {
                 counter.fetch_add(1, Relaxed);
                 Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0_u8; 1 << 16])))
             });
-            let pieces = if large {
-                pieces.take(usize::MAX)
+            let count = if request.uri().path() == "/" {
+                usize::MAX
             } else {
-                pieces.take(0)
+                0
             };
-            Ok::<_, Infallible>(Response::new(StreamBody::new(pieces)))
+            Ok::<_, Infallible>(Response::new(StreamBody::new(pieces.take(count))))
         }
     });
-    use futures::StreamExt;
-    let server = Server::start(&loopback(), service).await;
+    (Server::start(&loopback(), service).await, produced)
+}
+
+async fn small_reply(server: &Server) {
+    let (mut client, _) = http2(server.connect().await).await;
+    assert_eq!(text(client.send_request(grpc("/small")).await.unwrap()).await, "");
+}
+
+#[tokio::test]
+async fn a_reply_without_a_window_is_not_produced() {
+    let (server, produced) = endless().await;
     // SETTINGS_INITIAL_WINDOW_SIZE is 0.
     let mut attacker = Attacker::connect(&server, &[0, 4, 0, 0, 0, 0]).await;
     for stream in (1..200).step_by(2) {
@@ -259,10 +269,31 @@ async fn a_reply_that_is_not_taken_is_not_produced() {
             .write(&frame(HEADERS, END_HEADERS | END_STREAM, stream, HEAD))
             .await;
     }
-    let (mut client, _) = http2(server.connect().await).await;
-    assert_eq!(text(client.send_request(grpc("/small")).await.unwrap()).await, "");
+    small_reply(&server).await;
     // At most one piece of each reply waits to be taken.
     assert!(produced.load(Relaxed) <= 100, "{produced:?}");
+}
+
+#[tokio::test]
+async fn replies_with_large_windows_that_nobody_reads_are_held_in_small_buffers() {
+    let (server, produced) = endless().await;
+    let mut attacker = Attacker::connect(&server, &[0, 4, 0x7f, 0xff, 0xff, 0xff]).await;
+    attacker
+        .write(&frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0, 0]))
+        .await;
+    for stream in (1..600).step_by(2) {
+        attacker
+            .write(&frame(HEADERS, END_HEADERS | END_STREAM, stream, HEAD))
+            .await;
+    }
+    small_reply(&server).await;
+    // Two pieces of each of the 300 replies, and what the sockets hold.
+    let mut before = 0;
+    while before != produced.load(Relaxed) {
+        before = produced.load(Relaxed);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!((300..900).contains(&before), "{before}");
 }
 
 #[tokio::test]

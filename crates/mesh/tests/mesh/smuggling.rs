@@ -248,6 +248,43 @@ async fn a_body_that_pauses_too_long_ends_the_connection_and_one_that_goes_on_do
 }
 
 #[tokio::test]
+async fn a_client_that_takes_nothing_of_its_reply_is_cut() {
+    let mut config = loopback();
+    config.body_timeout = Some(Duration::from_millis(200));
+    let dropped = Arc::new(tokio::sync::Notify::new());
+    let end = dropped.clone();
+    let service = service_fn(move |_: Request<Incoming>| {
+        let guard = Guard(end.clone());
+        let piece = move |_| {
+            let _held = &guard;
+            Ok::<_, Infallible>(hyper::body::Frame::data(bytes::Bytes::from(vec![0_u8; 1 << 16])))
+        };
+        let pieces = futures::StreamExt::map(futures::stream::iter(0_usize..), piece);
+        std::future::ready(Ok::<_, Infallible>(Response::new(
+            http_body_util::StreamBody::new(pieces),
+        )))
+    });
+    let server = Server::start(&config, service).await;
+    let mut client = server.connect().await;
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    tokio::time::timeout(Duration::from_secs(5), dropped.notified())
+        .await
+        .unwrap();
+}
+
+/// Tells when it is dropped.
+struct Guard(Arc<tokio::sync::Notify>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+#[tokio::test]
 async fn a_head_that_trickles_is_cut_although_it_never_pauses() {
     let mut config = loopback();
     config.header_timeout = Duration::from_millis(200);
@@ -297,8 +334,8 @@ async fn between_requests_a_connection_may_be_idle_longer_than_a_head_may_take()
     }
 }
 
-#[tokio::test]
-async fn a_connection_that_left_http_carries_any_bytes_and_counts_until_it_ends() {
+/// A server that leaves HTTP to send back what it gets, and a client of it that did, too.
+async fn tunnel() -> (Server, tokio::net::TcpStream) {
     let service = service_fn(|mut request: Request<Incoming>| async move {
         let upgrade = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
@@ -323,6 +360,12 @@ async fn a_connection_that_left_http_carries_any_bytes_and_counts_until_it_ends(
         assert!(client.read_buf(&mut answer).await.unwrap() > 0);
     }
     assert!(answer.starts_with(b"HTTP/1.1 101 "));
+    (server, client)
+}
+
+#[tokio::test]
+async fn a_connection_that_left_http_carries_any_bytes_and_counts_until_it_ends() {
+    let (server, mut client) = tunnel().await;
     client.write_all(b"\0\n any: bytes\n\n").await.unwrap();
     let mut echo = [0; 15];
     client.read_exact(&mut echo).await.unwrap();
@@ -330,5 +373,13 @@ async fn a_connection_that_left_http_carries_any_bytes_and_counts_until_it_ends(
     assert_eq!(server.connections.open(), 1);
     drop(client);
     server.signal.drain().await;
+    assert_eq!(server.connections.open(), 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_left_http_is_cut_at_the_end_of_the_drain() {
+    let (server, mut client) = tunnel().await;
+    assert!(!server.signal.drain_within(Duration::from_millis(50)).await);
+    assert!(until_closed(&mut client).await.is_empty());
     assert_eq!(server.connections.open(), 0);
 }

@@ -190,6 +190,7 @@ async fn taps_and_counters_see_each_byte_once_and_in_clear_text() {
 async fn a_request_knows_who_its_client_is() {
     let (mut context, mut client) = contexts();
     context.ca_cert.clone_from(&context.cert_chain);
+    context.verify_client = true;
     context.require_client_cert = true;
     client.cert_chain.clone_from(&context.cert_chain);
     client.private_key = context.private_key.clone();

@@ -437,10 +437,12 @@ pub(super) const METRICS: &[Row] = &[
         "There is no Go runtime.",
     ),
     later("sinks[].config.percentiles", "[90]", "Histograms have buckets."),
-    later(
+    key(
         "stats_matcher",
+        "object",
+        "none",
         r#"{"reject_all": true}"#,
-        "`reject_all`, `exclusion_labels[]`, `exclusion_keys[]`: no metric is left out.",
+        "Which of the data plane's metrics are left out: see [below](#metrics-that-are-left-out).",
     ),
     later("shm_zone", r#""a""#, "Counters start at 0 with the process."),
     later("shm_size", "1024", "Counters start at 0 with the process."),

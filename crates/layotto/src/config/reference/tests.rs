@@ -279,6 +279,10 @@ const UPSTREAM: &[(&str, &[&str])] = &[
             "ewma",
         ],
     ),
+    (
+        "metrics.stats_matcher",
+        &["reject_all", "exclusion_labels", "exclusion_keys"],
+    ),
     ("tracing", &["enable", "driver", "config"]),
     (
         "tracing.config",

@@ -260,19 +260,21 @@ fn filters() {
         &listener("\"filter_chains\": [{\"filters\": [{\"type\": \"gprc\"}]}]"),
         &[&format!(
             "error: f:2: {path}.filter_chains[0].filters[0].type: found \"gprc\", expected \"grpc\", \"proxy\", \
-             \"tcpcopy\", \"tcp_proxy\", \"udp_proxy\", \"fault_inject\", \"tunnel\" or \"connection_manager\""
+             \"tcp_proxy\", \"tcpcopy\", \"udp_proxy\", \"fault_inject\", \"tunnel\" or \"connection_manager\""
         )],
     );
     check(
-        &listener("\"filter_chains\": [{\"filters\": [{\"type\": \"proxy\", \"config\": {}}]}]"),
+        &listener(
+            "\"filter_chains\": [{\"filters\": [{\"type\": \"proxy\", \"config\": {\"downstream_protocol\": \"X\"}}]}]",
+        ),
         &[&format!(
-            "not supported yet: f:2: {path}.filter_chains[0].filters[0].type: network filter proxy without \
-             actuator_filter is not supported yet: nothing listens here"
+            "error: f:2: {path}.filter_chains[0].filters[0].config.downstream_protocol: the protocol X is not \
+             supported yet"
         )],
     );
     check(
         &listener(&format!(
-            "{CHAIN}, \"stream_filters\": [{{\"type\": \"rbac\"}}, {{\"type\": \"fault\"}}, {{\"type\": 1}}]"
+            "{CHAIN}, \"stream_filters\": [{{\"type\": \"rbac\"}}, {{\"type\": \"gzip\"}}, {{\"type\": 1}}]"
         )),
         &[
             &format!(
@@ -281,7 +283,7 @@ fn filters() {
             ),
             &format!("error: f:2: {path}.stream_filters[2].type: found a number, expected a text"),
             &format!(
-                "not supported yet: f:2: {path}.stream_filters[1].type: stream filter fault is not supported yet \
+                "not supported yet: f:2: {path}.stream_filters[1].type: stream filter gzip is not supported yet \
                  and has no effect"
             ),
         ],
@@ -291,8 +293,8 @@ fn filters() {
             "\"filter_chains\": [{\"tls_context\": {\"status\": true}, \"filters\": [{\"type\": \"grpc\"}]}]",
         ),
         &[&format!(
-            "error: f:2: {path}.filter_chains[0].tls_context: TLS on listeners is not supported yet; the listener \
-             would answer in plain text"
+            "error: f:2: {path}.filter_chains[0].tls_context.cert_chain: a listener needs a certificate: PEM text or \
+             a file"
         )],
     );
 }
@@ -300,7 +302,7 @@ fn filters() {
 #[test]
 fn flow_control_knows_the_keys_of_old_files() {
     let filter = r#"[{"type": "flowControlFilter", "config": {"global_switch": true,
-        "rules": [{"resource": "r", "grade": 1, "limitApp": "", "strategy": 0, "treshold": 2}]}}]"#;
+        "rules": [{"resource": "r", "grade": 1, "limitApp": "", "strategy": 0, "threshold": 1, "treshold": 2}]}}]"#;
     check(
         &listeners(&format!(
             "{{\"address\": \"127.0.0.1:1\", \"bind_port\": true, {CHAIN}, \"stream_filters\":\n{filter}}}"
@@ -308,8 +310,6 @@ fn flow_control_knows_the_keys_of_old_files() {
         &[
             "unknown key: f:4: servers[0].listeners[0].stream_filters[0].config.rules[0].treshold: nothing reads \
              this key; did you mean \"threshold\"?",
-            "not supported yet: f:3: servers[0].listeners[0].stream_filters[0].type: stream filter \
-             flowControlFilter is not supported yet and has no effect",
         ],
     );
 }
@@ -335,17 +335,25 @@ fn metrics_tracing_and_administration() {
     check(
         &with("\"tracing\": {\"enable\": true, \"driver\": \"sofatracer\"}"),
         &[
-            "error: f:2: tracing.driver: found \"sofatracer\", expected \"SOFATracer\", \"jaeger\", \"Zipkin\", \
+            "error: f:2: tracing.driver: found \"sofatracer\", expected \"SOFATracer\", \"Zipkin\", \"jaeger\", \
              \"SkyWalking\", \"otel\" or \"PluginDriver\"",
+        ],
+    );
+    check(
+        &with(
+            "\"tracing\": {\"enable\": true, \"driver\": \"Zipkin\", \"config\": {\"service_name\": \"s\", \
+             \"reporter_endpoint\": \"127.0.0.1:9411\"}}",
+        ),
+        &[
+            "error: f:2: tracing.config: reporter_endpoint: found \"127.0.0.1:9411\", expected a URL such as \
+             \"http://127.0.0.1:9411/api/v2/spans\"",
         ],
     );
     check(
         &with(
             "\"admin\": {\"address\": {\"socket_address\": {\"address\": \"0.0.0.0\", \"port_value\": 1}}}",
         ),
-        &[
-            "not supported yet: f:2: admin.address: the administration API is not supported yet: nothing listens here",
-        ],
+        &[],
     );
     check(
         &with(
@@ -546,16 +554,10 @@ servers:
 
 #[test]
 fn channels_that_are_not_built_yet_are_reported() {
-    for (channel, expected) in [
-        (
-            r#"{"protocol": "http", "listener": "egress"}"#,
-            "listener: listener \"egress\" without host:port, which names a listener of this process, is not supported yet: the component will be DOWN",
-        ),
-        (
-            r#"{"protocol": "bolt", "listener": "h:1"}"#,
-            "protocol: channel bolt is not supported yet: the component will be DOWN",
-        ),
-    ] {
+    for (channel, expected) in [(
+        r#"{"protocol": "bolt", "listener": "h:1"}"#,
+        "protocol: channel bolt is not supported yet: the component will be DOWN",
+    )] {
         let config = around(&format!(
             r#"{{"rpcs": {{"mosn": {{"config": {{"channel": [{channel}]}}}}}}}}"#
         ));
@@ -564,4 +566,22 @@ fn channels_that_are_not_built_yet_are_reported() {
             format!("not supported yet: f:2: GRPC.rpcs.mosn.config.channel[0].{expected}\n")
         );
     }
+}
+
+#[test]
+fn a_channel_names_a_listener_that_is_there() {
+    let rpc = r#""rpcs": {"mosn": {"config": {"channel": [{"protocol": "http", "listener": "egress"}]}}}"#;
+    let grpc = format!(
+        "{{\"name\": \"g\", \"address\": \"127.0.0.1:1\", \"bind_port\": true, \"filter_chains\": \
+         [{{\"filters\": [{{\"type\": \"grpc\", \"config\": {{\"grpc_config\": {{{rpc}}}}}}}]}}]}}"
+    );
+    let path = "GRPC.rpcs.mosn";
+    check(
+        &listeners(&grpc),
+        &[&format!(
+            "error: f:2: {path}.config.channel[0].listener: no listener is called \"egress\"; expected host:port, \"g\""
+        )],
+    );
+    let egress = r#"{"name": "egress", "address": "127.0.0.1:2", "filter_chains": [{"filters": [{"type": "proxy"}]}]}"#;
+    check(&listeners(&format!("{grpc},\n{egress}")), &[]);
 }

@@ -51,6 +51,7 @@ pub(super) struct Attempts<'a> {
     tried: Vec<Arc<Host>>,
     /// For the try that goes on, if it is not the first.
     permit: Option<Permit>,
+    done: bool,
 }
 
 /// A try that failed.
@@ -119,11 +120,18 @@ impl<'a> Attempts<'a> {
             replays: REPLAYS,
             tried: Vec::new(),
             permit: None,
+            done: false,
         }
     }
 
     /// The reply, or why there is none.
     pub(super) async fn run(mut self) -> Result<Response, Refusal> {
+        let reply = self.go_on().await;
+        self.done = true;
+        reply
+    }
+
+    async fn go_on(&mut self) -> Result<Response, Refusal> {
         let permit = match self.cluster.limits().try_request() {
             Ok(permit) => permit,
             Err(overflow) => return Err(self.refuse(&Failed::of(&overflow.into()))),
@@ -304,6 +312,14 @@ impl<'a> Attempts<'a> {
     fn no_host(&self) -> Refusal {
         self.exchange.flag(Flags::NO_HEALTHY);
         Refusal::NO_HOST
+    }
+}
+
+impl Drop for Attempts<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.exchange.flag(Flags::DOWNSTREAM_TERMINATE);
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -22,11 +23,11 @@ use tokio::{
 
 use super::*;
 use crate::{
-    cluster::Settings as ClusterSettings,
-    router::RetryPolicy,
+    cluster::config::{ClusterConfig, HostConfig},
+    router::Table,
     upstream::{
         Protocol,
-        fixture::{Server, cluster, echo, fed, limits, nobody, soon, text, until},
+        fixture::{Server, built, cluster, echo, fed, first, limits, nobody, soon, text, until},
     },
 };
 
@@ -39,32 +40,50 @@ fn http() -> Http {
     Http::new(Settings::default(), watch)
 }
 
-fn forward() -> Forward {
-    Forward {
-        timeout: Duration::from_secs(60),
-        retry: None,
-        upstream_protocol: None,
-        auto_host_rewrite: false,
-    }
+/// A router of these routes.
+fn table(routers: Value) -> Table {
+    let hosts = json!([{ "domains": ["*"], "routers": routers }]);
+    let config = serde_json::from_value(json!({ "virtual_hosts": hosts })).unwrap();
+    Table::new(&config, &[]).unwrap()
 }
 
-fn route(forward: Forward) -> Arc<Route> {
-    Arc::new(Route {
-        action: Action::Forward(forward),
-    })
+/// The route that takes every request and is what `router` says.
+fn only(router: Value) -> Arc<Route> {
+    let (head, _) = get().into_parts();
+    let exchange = Exchange::begin("test".into(), None);
+    table(json!([router])).find(&head, &exchange).unwrap().clone()
+}
+
+/// A route to the cluster `test`, with these keys.
+fn route(mut keys: Value) -> Arc<Route> {
+    keys["cluster_name"] = "test".into();
+    only(json!({ "route": keys }))
+}
+
+fn plain() -> Arc<Route> {
+    route(json!({}))
+}
+
+/// A route to hosts that speak `protocol`.
+fn speaking(protocol: Protocol) -> Arc<Route> {
+    route(json!({ "upstream_protocol": name(protocol) }))
+}
+
+fn name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http1 => "Http1",
+        Protocol::Http2 => "Http2",
+    }
 }
 
 /// A route that tries again `num_retries` times.
 fn retrying(retry_on: bool, num_retries: u32, retry_timeout: Option<Duration>) -> Arc<Route> {
-    route(Forward {
-        retry: Some(RetryPolicy {
-            retry_on,
-            num_retries,
-            retry_timeout,
-            status_codes: Vec::new(),
-        }),
-        ..forward()
-    })
+    let timeout = retry_timeout.unwrap_or_default().as_millis();
+    route(json!({ "retry_policy": {
+        "retry_on": retry_on,
+        "num_retries": num_retries,
+        "retry_timeout": format!("{timeout}ms"),
+    } }))
 }
 
 fn get() -> Request {
@@ -195,14 +214,11 @@ async fn bodies_trailers_and_hosts_pass_between_all_versions() {
                 .unwrap()
         })
         .await;
-        let route = route(Forward {
-            upstream_protocol: Some(up),
-            ..forward()
-        });
+        let route = speaking(up);
         let front = front(
             http(),
             route,
-            cluster(&[server.address], ClusterSettings::default()),
+            cluster(&[server.address], ClusterConfig::default()),
         )
         .await;
         let uri = match down {
@@ -243,11 +259,8 @@ async fn bodies_trailers_and_hosts_pass_between_all_versions() {
 async fn a_get_with_a_body_passes() {
     for up in BOTH {
         let server = Server::start(up, echo).await;
-        let route = route(Forward {
-            upstream_protocol: Some(up),
-            ..forward()
-        });
-        let cluster = cluster(&[server.address], ClusterSettings::default());
+        let route = speaking(up);
+        let cluster = cluster(&[server.address], ClusterConfig::default());
         for body in [Body::from("known"), chunked([Frame::data("known".into())])] {
             let request = http::Request::get("/").header("host", "a").body(body).unwrap();
             let (reply, _) = ask(request, &route, &cluster).await;
@@ -258,12 +271,12 @@ async fn a_get_with_a_body_passes() {
 
 #[tokio::test]
 async fn refusals_speak_the_callers_language_and_repeat_nothing() {
-    let cluster = cluster(&[nobody().await], ClusterSettings::default());
+    let cluster = cluster(&[nobody().await], ClusterConfig::default());
     let mut request = get();
     request
         .headers_mut()
         .insert("cookie", HeaderValue::from_static("secret"));
-    let (reply, exchange) = ask(request, &route(forward()), &cluster).await;
+    let (reply, exchange) = ask(request, &plain(), &cluster).await;
     assert_eq!(reply.status(), 502);
     assert!(!reply.headers().contains_key("cookie"));
     assert!(text(reply.into_body()).await.contains("UNAVAILABLE"));
@@ -274,14 +287,14 @@ async fn refusals_speak_the_callers_language_and_repeat_nothing() {
         assert!(facts.upstream_failure.as_ref().unwrap().contains("refused"));
     }
 
-    let (reply, _) = ask(grpc(), &route(forward()), &cluster).await;
+    let (reply, _) = ask(grpc(), &plain(), &cluster).await;
     assert_eq!(
         (reply.status(), &reply.headers()["grpc-status"]),
         (StatusCode::OK, &HeaderValue::from(14))
     );
 
-    let none = Cluster::new("none", Vec::new(), ClusterSettings::default());
-    let (reply, exchange) = ask(get(), &route(forward()), &none).await;
+    let none = built(ClusterConfig::default());
+    let (reply, exchange) = ask(get(), &plain(), &none).await;
     assert_eq!(
         (reply.status().as_u16(), flags(&exchange)),
         (502, Flags::NO_HEALTHY)
@@ -289,7 +302,7 @@ async fn refusals_speak_the_callers_language_and_repeat_nothing() {
 
     let mut connect = get();
     *connect.method_mut() = Method::CONNECT;
-    let (reply, _) = ask(connect, &route(forward()), &cluster).await;
+    let (reply, _) = ask(connect, &plain(), &cluster).await;
     assert_eq!(reply.status(), 405);
 
     let (request, exchange) = with_exchange(get());
@@ -300,42 +313,27 @@ async fn refusals_speak_the_callers_language_and_repeat_nothing() {
     );
     let reply = http().handle(grpc(), None, &Clusters::default()).await;
     assert_eq!(reply.headers()["grpc-status"], "12");
-    let reply = http()
-        .handle(get(), Some(&route(forward())), &Clusters::default())
-        .await;
+    let reply = http().handle(get(), Some(&plain()), &Clusters::default()).await;
     assert_eq!(reply.status(), 404);
 }
 
 #[tokio::test]
 async fn direct_answers_and_redirects_need_no_cluster() {
-    let direct = Route {
-        action: Action::Direct(Direct {
-            status: StatusCode::IM_A_TEAPOT,
-            body: "short and stout".into(),
-        }),
-    };
-    let reply = http()
-        .handle(get(), Some(&Arc::new(direct)), &Clusters::default())
-        .await;
+    let direct = only(json!({ "direct_response": { "status": 418, "body": "short and stout" } }));
+    let reply = http().handle(get(), Some(&direct), &Clusters::default()).await;
     assert_eq!(reply.status(), 418);
     assert_eq!(text(reply.into_body()).await, "short and stout");
-    let redirect = Route {
-        action: Action::Redirect(Redirect {
-            status: StatusCode::FOUND,
-        }),
-    };
-    let reply = http()
-        .handle(get(), Some(&Arc::new(redirect)), &Clusters::default())
-        .await;
+    let redirect = only(json!({ "redirect": { "response_code": 302, "path_redirect": "/there" } }));
+    let reply = http().handle(get(), Some(&redirect), &Clusters::default()).await;
     assert_eq!(reply.status(), 302);
-    assert!(reply.headers().contains_key("location"));
+    assert_eq!(reply.headers()["location"], "/there");
 }
 
 #[tokio::test]
 async fn a_cluster_that_is_full_refuses() {
     let server = Server::start(Protocol::Http1, |_| std::future::pending()).await;
     let cluster = cluster(&[server.address], limits([0, 0, 1, 0]));
-    let (route, proxy) = (route(forward()), http());
+    let (route, proxy) = (plain(), http());
     let mut first = Box::pin(proxy.forward(get(), &route, &cluster));
     assert!(futures::poll!(&mut first).is_pending());
     let (reply, exchange) = ask(get(), &route, &cluster).await;
@@ -355,16 +353,13 @@ async fn the_request_counts_until_its_reply_has_ended() {
             Response::new(chunked([Frame::data("a".into()), Frame::data("b".into())]))
         })
         .await;
-        let route = route(Forward {
-            upstream_protocol: Some(up),
-            ..forward()
-        });
+        let route = speaking(up);
         let cluster = cluster(&[server.address], limits([0, 0, 1, 0]));
         let (reply, exchange) = ask(get(), &route, &cluster).await;
-        assert_eq!(cluster.hosts[0].active.load(SeqCst), 1, "{up:?}");
+        assert_eq!(first(&cluster).active.load(SeqCst), 1, "{up:?}");
         assert!(cluster.limits().try_request().is_err());
         assert_eq!(soon(text(reply.into_body())).await, "ab");
-        assert_eq!(cluster.hosts[0].active.load(SeqCst), 0);
+        assert_eq!(first(&cluster).active.load(SeqCst), 0);
         assert!(cluster.limits().try_request().is_ok());
         let facts = exchange.facts();
         assert!(facts.response_received.is_some() && facts.upstream_local.is_some());
@@ -379,11 +374,8 @@ async fn the_request_counts_until_its_reply_has_ended() {
 async fn time_is_over_as_the_header_says() {
     for up in BOTH {
         let server = Server::start(up, |_| std::future::pending()).await;
-        let route = route(Forward {
-            upstream_protocol: Some(up),
-            ..forward()
-        });
-        let cluster = cluster(&[server.address], ClusterSettings::default());
+        let route = speaking(up);
+        let cluster = cluster(&[server.address], ClusterConfig::default());
         let mut request = get();
         request
             .headers_mut()
@@ -407,13 +399,13 @@ async fn time_is_over_as_the_header_says() {
 #[tokio::test]
 async fn what_a_filter_decided_counts_more_than_headers_and_route() {
     let server = Server::start(Protocol::Http1, |_| std::future::pending()).await;
-    let cluster = cluster(&[server.address], ClusterSettings::default());
+    let cluster = cluster(&[server.address], ClusterConfig::default());
     let (mut request, exchange) = with_exchange(get());
     request
         .headers_mut()
         .insert("x-mosn-global-timeout", HeaderValue::from(100_000));
     exchange.facts().global_timeout = Some(Duration::from_millis(30));
-    let reply = soon(http().forward(request, &route(forward()), &cluster)).await;
+    let reply = soon(http().forward(request, &plain(), &cluster)).await;
     assert_eq!(reply.status(), 504);
 }
 
@@ -435,12 +427,8 @@ async fn a_reply_that_began_outlives_the_timeout() {
             }
         })
         .await;
-        let route = route(Forward {
-            upstream_protocol: Some(up),
-            timeout: Duration::from_secs(1),
-            ..forward()
-        });
-        let cluster = cluster(&[server.address], ClusterSettings::default());
+        let route = route(json!({ "upstream_protocol": name(up), "timeout": "1s" }));
+        let cluster = cluster(&[server.address], ClusterConfig::default());
         let (reply, _) = ask(get(), &route, &cluster).await;
         let mut body = reply.into_body();
         assert_eq!(
@@ -459,11 +447,8 @@ async fn a_reply_that_began_outlives_the_timeout() {
 #[tokio::test]
 async fn a_reply_that_stands_still_is_broken_off_and_a_grpc_stream_at_its_deadline() {
     let server = Server::start(Protocol::Http2, async |_| Response::new(fed_forever())).await;
-    let route = route(Forward {
-        upstream_protocol: Some(Protocol::Http2),
-        ..forward()
-    });
-    let cluster = cluster(&[server.address], ClusterSettings::default());
+    let route = speaking(Protocol::Http2);
+    let cluster = cluster(&[server.address], ClusterConfig::default());
     let settings = Settings {
         body_idle: Duration::from_millis(30),
         ..Settings::default()
@@ -497,11 +482,8 @@ async fn a_client_that_stops_sending_is_given_up() {
             Response::new(Body::from(whole.map(|_| "whole").unwrap_or("broken")))
         })
         .await;
-        let route = route(Forward {
-            upstream_protocol: Some(up),
-            ..forward()
-        });
-        let cluster = cluster(&[server.address], ClusterSettings::default());
+        let route = speaking(up);
+        let cluster = cluster(&[server.address], ClusterConfig::default());
         let settings = Settings {
             body_idle: Duration::from_millis(30),
             ..Settings::default()
@@ -518,7 +500,7 @@ async fn a_client_that_stops_sending_is_given_up() {
 async fn bad_replies_are_tried_elsewhere_if_the_route_says_so() {
     let bad = Server::start(Protocol::Http1, |_| status(503)).await;
     let good = Server::start(Protocol::Http1, echo).await;
-    let cluster = cluster(&[bad.address, good.address], ClusterSettings::default());
+    let cluster = cluster(&[bad.address, good.address], ClusterConfig::default());
     let post = |body: Body| http::Request::post("/").header("host", "a").body(body).unwrap();
     let (reply, exchange) = ask(post("again".into()), &retrying(true, 2, None), &cluster).await;
     assert_eq!(reply.status(), 200);
@@ -532,11 +514,7 @@ async fn bad_replies_are_tried_elsewhere_if_the_route_says_so() {
         (2, 1, 1)
     );
 
-    for route in [
-        route(forward()),
-        retrying(false, 2, None),
-        retrying(true, 0, None),
-    ] {
+    for route in [plain(), retrying(false, 2, None), retrying(true, 0, None)] {
         let (reply, _) = ask(post("once".into()), &route, &cluster).await;
         assert_eq!(reply.status(), 503);
         assert_eq!(text(reply.into_body()).await, "status");
@@ -556,7 +534,7 @@ async fn a_body_too_long_to_keep_is_sent_once() {
     };
     let bad = Server::start(Protocol::Http1, read).await;
     let good = Server::start(Protocol::Http1, echo).await;
-    let cluster = cluster(&[bad.address, good.address], ClusterSettings::default());
+    let cluster = cluster(&[bad.address, good.address], ClusterConfig::default());
     for (length, expected) in [(64 * 1024, 200), (64 * 1024 + 1, 503)] {
         let body = chunked([Frame::data(vec![b'a'; length].into())]);
         let request = http::Request::post("/").header("host", "a").body(body).unwrap();
@@ -568,7 +546,7 @@ async fn a_body_too_long_to_keep_is_sent_once() {
 #[tokio::test]
 async fn the_last_bad_reply_is_passed_on() {
     let bad = Server::start(Protocol::Http1, |_| status(500)).await;
-    let cluster = cluster(&[bad.address], ClusterSettings::default());
+    let cluster = cluster(&[bad.address], ClusterConfig::default());
     let (reply, exchange) = ask(get(), &retrying(true, 2, None), &cluster).await;
     assert_eq!((reply.status().as_u16(), exchange.facts().attempts), (500, 3));
     assert_eq!(text(reply.into_body()).await, "status");
@@ -586,9 +564,9 @@ async fn retries_keep_within_the_clusters_budget() {
 #[tokio::test]
 async fn failed_connects_are_tried_again_by_the_policy_alone() {
     let good = Server::start(Protocol::Http1, echo).await;
-    let cluster = cluster(&[nobody().await, good.address], ClusterSettings::default());
+    let cluster = cluster(&[nobody().await, good.address], ClusterConfig::default());
     for (route, expected, attempts) in [
-        (route(forward()), 502, 1),
+        (plain(), 502, 1),
         (retrying(false, 0, None), 502, 1),
         (retrying(false, 1, None), 200, 2),
     ] {
@@ -605,17 +583,11 @@ async fn a_try_that_takes_too_long_is_followed_by_another() {
     for up in BOTH {
         let slow = Server::start(up, |_| std::future::pending()).await;
         let good = Server::start(up, echo).await;
-        let cluster = cluster(&[slow.address, good.address], ClusterSettings::default());
-        let route = route(Forward {
-            upstream_protocol: Some(up),
-            retry: Some(RetryPolicy {
-                retry_on: true,
-                num_retries: 1,
-                retry_timeout: Some(Duration::from_millis(30)),
-                status_codes: Vec::new(),
-            }),
-            ..forward()
-        });
+        let cluster = cluster(&[slow.address, good.address], ClusterConfig::default());
+        let route = route(json!({
+            "upstream_protocol": name(up),
+            "retry_policy": { "retry_on": true, "num_retries": 1, "retry_timeout": "30ms" },
+        }));
         let request = http::Request::post("/")
             .header("host", "a")
             .body("again".into())
@@ -644,8 +616,8 @@ async fn a_connection_lost_while_idle_costs_a_get_nothing_and_a_post_is_not_repe
         }
     })
     .await;
-    let cluster = cluster(&[server.address], ClusterSettings::default());
-    let route = route(forward());
+    let cluster = cluster(&[server.address], ClusterConfig::default());
+    let route = plain();
     for attempts in [1, 2] {
         let (reply, exchange) = ask(get(), &route, &cluster).await;
         assert_eq!(
@@ -669,14 +641,11 @@ async fn a_connection_lost_while_idle_costs_a_get_nothing_and_a_post_is_not_repe
 async fn a_client_that_goes_away_cancels_the_request() {
     for (down, up) in [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(down, up)| (BOTH[down], BOTH[up])) {
         let server = Server::start(up, |_| std::future::pending()).await;
-        let route = route(Forward {
-            upstream_protocol: Some(up),
-            ..forward()
-        });
+        let route = speaking(up);
         let front = front(
             http(),
             route,
-            cluster(&[server.address], ClusterSettings::default()),
+            cluster(&[server.address], ClusterConfig::default()),
         )
         .await;
         let request = match down {
@@ -693,6 +662,31 @@ async fn a_client_that_goes_away_cancels_the_request() {
 }
 
 #[tokio::test]
+async fn a_request_that_was_dropped_is_flagged_and_gives_back_what_it_holds() {
+    let server = Server::start(Protocol::Http1, |_| std::future::pending()).await;
+    let cluster = cluster(&[server.address], limits([1, 1, 2, 0]));
+    let (route, proxy) = (plain(), http());
+    let (request, exchange) = with_exchange(get());
+    let mut waiting = Box::pin(proxy.forward(get(), &route, &cluster));
+    let mut asking = Box::pin(proxy.forward(request, &route, &cluster));
+    assert!(futures::poll!(&mut asking).is_pending());
+    assert!(futures::poll!(&mut waiting).is_pending());
+    drop((waiting, asking));
+    assert_eq!(flags(&exchange), Flags::DOWNSTREAM_TERMINATE);
+    let limits = cluster.limits();
+    let all = (
+        limits.try_connection(),
+        limits.try_pending(),
+        limits.try_request(),
+        limits.try_request(),
+    );
+    assert!(all.0.is_ok() && all.1.is_ok() && all.2.is_ok() && all.3.is_ok());
+    let hosts = cluster.hosts();
+    assert_eq!(hosts[0].active.load(SeqCst), 0);
+    assert_eq!(hosts[0].pool.open(), 0);
+}
+
+#[tokio::test]
 async fn a_grpc_reply_that_breaks_off_ends_with_a_status() {
     let server = Server::start(Protocol::Http2, async |_| {
         let (feed, body) = fed();
@@ -703,8 +697,8 @@ async fn a_grpc_reply_that_breaks_off_ends_with_a_status() {
         Response::new(body)
     })
     .await;
-    let cluster = cluster(&[server.address], ClusterSettings::default());
-    let (reply, exchange) = ask(grpc(), &route(forward()), &cluster).await;
+    let cluster = cluster(&[server.address], ClusterConfig::default());
+    let (reply, exchange) = ask(grpc(), &plain(), &cluster).await;
     let whole = soon(reply.into_body().collect()).await.unwrap();
     assert_eq!(whole.trailers().unwrap()["grpc-status"], "14");
     assert_eq!(flags(&exchange), Flags::CONNECTION_TERMINATION);
@@ -713,8 +707,8 @@ async fn a_grpc_reply_that_breaks_off_ends_with_a_status() {
 #[tokio::test]
 async fn the_body_is_asked_for_when_the_client_waits_to_be_told() {
     let server = Server::start(Protocol::Http1, echo).await;
-    let cluster = cluster(&[server.address], ClusterSettings::default());
-    let front = front(http(), route(forward()), cluster).await;
+    let cluster = cluster(&[server.address], ClusterConfig::default());
+    let front = front(http(), plain(), cluster).await;
     let mut client = TcpStream::connect(front).await.unwrap();
     let head = b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n";
     client.write_all(head).await.unwrap();
@@ -772,7 +766,7 @@ async fn upgraded(front: SocketAddr) -> TcpStream {
 async fn an_upgraded_connection_carries_bytes_both_ways_and_each_way_to_its_end() {
     let server = parrot().await;
     let cluster = cluster(&[server.address], limits([1, 0, 1, 0]));
-    let front = front(http(), route(forward()), cluster.clone()).await;
+    let front = front(http(), plain(), cluster.clone()).await;
     let mut client = upgraded(front).await;
     client.write_all(b"one").await.unwrap();
     assert_eq!(read_until(&mut client, "one").await, "one");
@@ -783,20 +777,15 @@ async fn an_upgraded_connection_carries_bytes_both_ways_and_each_way_to_its_end(
     client.shutdown().await.unwrap();
     assert_eq!(read_until(&mut client, "bye").await, "bye");
     assert_eq!(soon(client.read(&mut [0])).await.unwrap(), 0);
-    until(|| cluster.limits().try_request().is_ok() && cluster.hosts[0].pool.open() == 0).await;
+    until(|| cluster.limits().try_request().is_ok() && first(&cluster).pool.open() == 0).await;
 }
 
 #[tokio::test]
 async fn an_upgraded_connection_ends_with_the_drain_or_when_it_is_silent() {
     let server = parrot().await;
-    let cluster = cluster(&[server.address], ClusterSettings::default());
+    let cluster = cluster(&[server.address], ClusterConfig::default());
     let (signal, watch) = drain::channel();
-    let address = front(
-        Http::new(Settings::default(), watch),
-        route(forward()),
-        cluster.clone(),
-    )
-    .await;
+    let address = front(Http::new(Settings::default(), watch), plain(), cluster.clone()).await;
     let mut client = upgraded(address).await;
     signal.begin();
     assert_eq!(soon(client.read(&mut [0])).await.unwrap(), 0);
@@ -806,7 +795,7 @@ async fn an_upgraded_connection_ends_with_the_drain_or_when_it_is_silent() {
         ..Settings::default()
     };
     let (_signal, watch) = drain::channel();
-    let address = front(Http::new(settings, watch), route(forward()), cluster).await;
+    let address = front(Http::new(settings, watch), plain(), cluster).await;
     let mut client = upgraded(address).await;
     assert_eq!(soon(client.read(&mut [0])).await.unwrap(), 0);
 }
@@ -819,8 +808,8 @@ async fn an_upgrade_that_nobody_asked_for_is_no_reply() {
         stream.write_all(reply).await.unwrap();
     })
     .await;
-    let cluster = cluster(&[server.address], ClusterSettings::default());
-    let (reply, _) = ask(get(), &route(forward()), &cluster).await;
+    let cluster = cluster(&[server.address], ClusterConfig::default());
+    let (reply, _) = ask(get(), &plain(), &cluster).await;
     assert_eq!(reply.status(), 502);
 }
 
@@ -836,14 +825,18 @@ async fn the_host_is_the_chosen_ones_name_if_the_route_says_so() {
             status(200)
         })
         .await;
-        let host = crate::cluster::Host::new(server.address.into(), Some("name.example"));
-        let cluster = Cluster::new("named", vec![host], ClusterSettings::default());
+        let host = HostConfig {
+            address: server.address.to_string(),
+            hostname: "name.example".into(),
+            ..HostConfig::default()
+        };
+        let cluster = built(ClusterConfig {
+            hosts: vec![host],
+            ..ClusterConfig::default()
+        });
         for (auto_host_rewrite, expected) in [(false, "test"), (true, "name.example")] {
-            let route = route(Forward {
-                upstream_protocol: Some(up),
-                auto_host_rewrite,
-                ..forward()
-            });
+            let route =
+                route(json!({ "upstream_protocol": name(up), "auto_host_rewrite": auto_host_rewrite }));
             ask(get(), &route, &cluster).await;
             assert_eq!(*seen.lock().unwrap(), expected);
         }
@@ -854,7 +847,7 @@ async fn the_host_is_the_chosen_ones_name_if_the_route_says_so() {
 async fn a_thousand_requests_pass_through_a_small_pool() {
     let server = Server::start(Protocol::Http1, echo).await;
     let cluster = cluster(&[server.address], limits([8, 0, 0, 0]));
-    let (route, proxy) = (route(forward()), http());
+    let (route, proxy) = (plain(), http());
     let all = (0..1000).map(|number| {
         let (route, proxy, cluster) = (route.clone(), proxy.clone(), cluster.clone());
         tokio::spawn(async move {

@@ -7,7 +7,15 @@ use tokio::{
 };
 
 use super::*;
-use crate::{Listener, connection::Local, drain, listener};
+use crate::{
+    Listener,
+    connection::Local,
+    drain, listener,
+    tls::{
+        server::{Acceptor, Options},
+        testing::Authority,
+    },
+};
 
 fn info(source: &str, destination: &str) -> Info {
     let remote = Remote::Tcp(source.parse().unwrap());
@@ -96,6 +104,31 @@ async fn a_host_that_does_not_answer_is_passed_over_twice() {
     for _ in 0..5 {
         assert_eq!(ask(server.address, "abc").await, "got abc");
     }
+}
+
+#[tokio::test]
+async fn a_host_with_a_connector_is_spoken_to_under_tls() {
+    let authority = Authority::new();
+    let acceptor = Acceptor::build(&[authority.server(&["127.0.0.1"])], &Options::default())
+        .unwrap()
+        .unwrap();
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let host = socket.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let (mut stream, _) = acceptor.accept(socket.accept().await.unwrap().0).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        stream
+            .write_all(format!("secretly {text}").as_bytes())
+            .await
+            .unwrap();
+        stream.shutdown().await.unwrap();
+    });
+    let clusters = clusters(json!([{"name": "c", "type": "SIMPLE", "hosts": [{"address": host}]}]));
+    let connector = Connector::new(&authority.client(), &[]).unwrap();
+    let proxy = proxy(json!({"cluster": "c"}), clusters).with_tls(Box::new(move |_, _| connector.clone()));
+    let server = serve(proxy).await;
+    assert_eq!(ask(server.address, "abc").await, "secretly abc");
 }
 
 #[tokio::test]

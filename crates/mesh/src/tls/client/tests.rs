@@ -22,7 +22,7 @@ async fn connect(
     let address = socket.local_addr().unwrap();
     let serve = async {
         let (stream, _) = socket.accept().await?;
-        acceptor.accept(stream).await?.write_all(b"x").await
+        acceptor.accept(stream).await?.0.write_all(b"x").await
     };
     let ask = async {
         let connector = Connector::new(context, &[]).unwrap().unwrap();

@@ -10,6 +10,8 @@ pub(super) struct Context {
     /// Names that it serves, in lower case; a first label may be `*`.
     pub(super) names: Vec<String>,
     pub(super) config: Arc<ServerConfig>,
+    /// Whether the certificate of a client is verified.
+    pub(super) verifies: bool,
 }
 
 /// The contexts of a listener, the default first; at least one.
@@ -19,10 +21,11 @@ pub(super) struct Choice(pub(super) Vec<Context>);
 impl Choice {
     /// The context that has the client's name: as it is, else under a wildcard, else any. Among
     /// equals the first that speaks one of the client's protocols, else the first.
-    pub(super) fn choose(&self, hello: &ClientHello<'_>) -> Arc<ServerConfig> {
+    pub(super) fn choose(&self, hello: &ClientHello<'_>) -> (Arc<ServerConfig>, bool) {
         let wanted: Option<Vec<&[u8]>> = hello.alpn().map(Iterator::collect);
         let name = hello.server_name().map(str::to_ascii_lowercase);
-        self.find(name.as_deref(), wanted.as_deref()).config.clone()
+        let context = self.find(name.as_deref(), wanted.as_deref());
+        (context.config.clone(), context.verifies)
     }
 
     fn find(&self, name: Option<&str>, wanted: Option<&[&[u8]]>) -> &Context {

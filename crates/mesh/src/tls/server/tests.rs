@@ -30,7 +30,7 @@ async fn meet(
     let connector = Connector::new(context, &[]).unwrap().unwrap();
     let (near, far) = duplex(1 << 16);
     let serve = async {
-        let mut stream = acceptor.accept(far).await?;
+        let (mut stream, _) = acceptor.accept(far).await?;
         stream.write_all(b"x").await?;
         stream.flush().await
     };
@@ -282,4 +282,22 @@ fn contexts_that_are_off_are_no_acceptor() {
             .unwrap()
             .is_none()
     );
+}
+
+#[tokio::test]
+async fn only_a_certificate_that_was_verified_is_told() {
+    let authority = Authority::new();
+    let client = with_certificate(authority.client(), &authority);
+    for verify_client in [true, false] {
+        let mut context = mutual(&authority);
+        context.verify_client = verify_client;
+        let acceptor = acceptor(&[context]);
+        let connector = Connector::new(&client, &[]).unwrap().unwrap();
+        let (near, far) = duplex(1 << 16);
+        let (served, asked) = tokio::join!(acceptor.accept(far), connector.connect(near, "a.test"));
+        asked.unwrap();
+        let (_, peer) = served.unwrap();
+        assert_eq!(peer.certificate.is_some(), verify_client);
+        assert_eq!(peer.server_name.as_deref(), Some("a.test"));
+    }
 }

@@ -33,16 +33,25 @@ pub struct Queue {
 
 /// Where they are taken out, many at once.
 #[derive(Debug)]
-pub struct Batches(mpsc::Receiver<Record>);
+pub struct Batches {
+    spans: mpsc::Receiver<Record>,
+    gathered: Vec<Record>,
+    due: Instant,
+}
 
 /// A queue and its other end.
 pub fn queue() -> (Queue, Batches) {
-    let (spans, batches) = mpsc::channel(CAPACITY);
+    let (sender, spans) = mpsc::channel(CAPACITY);
     let queue = Queue {
-        spans,
+        spans: sender,
         dropped: Arc::default(),
     };
-    (queue, Batches(batches))
+    let batches = Batches {
+        spans,
+        gathered: Vec::new(),
+        due: Instant::now(),
+    };
+    (queue, batches)
 }
 
 impl Queue {
@@ -65,18 +74,25 @@ impl Queue {
 }
 
 impl Batches {
-    /// Up to 100 spans, a second after the first at the latest; `None`: the queue is gone, and
-    /// empty. Cancelling it loses the spans of the batch that is being gathered.
+    /// Up to 100 spans, a second after the first at the latest; `None`: the queue is closed, and
+    /// empty. Cancelling it loses nothing.
     pub async fn next(&mut self) -> Option<Vec<Record>> {
-        let mut batch = vec![self.0.recv().await?];
-        let due = Instant::now() + LINGER;
-        while batch.len() < BATCH {
-            let room = BATCH - batch.len();
-            match timeout_at(due, self.0.recv_many(&mut batch, room)).await {
+        if self.gathered.is_empty() {
+            self.gathered.push(self.spans.recv().await?);
+            self.due = Instant::now() + LINGER;
+        }
+        while self.gathered.len() < BATCH {
+            let room = BATCH - self.gathered.len();
+            match timeout_at(self.due, self.spans.recv_many(&mut self.gathered, room)).await {
                 Ok(1..) => {}
                 Ok(0) | Err(_) => break,
             }
         }
-        Some(batch)
+        Some(std::mem::take(&mut self.gathered))
+    }
+
+    /// Takes no further spans: those in the queue are the last.
+    pub fn close(&mut self) {
+        self.spans.close();
     }
 }

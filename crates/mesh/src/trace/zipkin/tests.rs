@@ -132,6 +132,22 @@ async fn spans_beyond_the_queue_are_dropped_and_counted_and_batches_are_bounded(
     assert!(sizes.iter().all(|size| *size <= 100));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_is_closed_gives_out_what_it_holds() {
+    let (queue, mut batches) = queue();
+    let zipkin = Zipkin::new(&config(), queue.clone());
+    zipkin.serve("m", &HeaderMap::new()).end("m", 0);
+    // Cancelled while it waits for more.
+    let waited = tokio::time::timeout(Duration::from_millis(10), batches.next()).await;
+    assert!(waited.is_err());
+    zipkin.serve("m", &HeaderMap::new()).end("m", 0);
+    batches.close();
+    zipkin.serve("m", &HeaderMap::new()).end("m", 0);
+    assert_eq!(batches.next().await.unwrap().len(), 2);
+    assert!(batches.next().await.is_none());
+    assert_eq!(queue.dropped(), 1);
+}
+
 #[test]
 fn a_config_that_cannot_be_used_names_its_key() {
     assert_eq!(config().check(), Ok(()));

@@ -1,11 +1,18 @@
 //! One HTTP/2 connection and one request over it.
 
-use std::{io, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::future::poll_fn;
 use h2::{Ping, Reason, RecvStream, client::SendRequest};
 use http::{Request, Response};
+use pin_project_lite::pin_project;
 
 use super::{
     super::{About, Failure, Fault, Progress, Reply, ReplyBody, Stream},
@@ -26,7 +33,6 @@ const RESET_MEMORY: Duration = Duration::from_secs(5);
 /// The right to send one request.
 #[derive(Debug)]
 pub(in crate::upstream) struct Lease {
-    sender: SendRequest<Bytes>,
     about: About,
     reused: bool,
     place: Place,
@@ -37,6 +43,8 @@ pub(in crate::upstream) struct Lease {
 pub(in crate::upstream) struct Place {
     pool: Arc<Pool>,
     number: u64,
+    /// Given back at the end.
+    sender: Option<SendRequest<Bytes>>,
 }
 
 /// Greets the host and waits until it has told its settings: its limit on streams must be known
@@ -67,22 +75,52 @@ pub(super) async fn greet(stream: Stream, counted: Counted) -> io::Result<SendRe
     }
     tokio::spawn(async move {
         let _counted = counted;
-        if let Err(error) = connection.await {
+        if let Err(error) = (Batched {
+            connection,
+            yielded: false,
+        })
+        .await
+        {
             tracing::debug!(%error, "connection to an upstream failed");
         }
     });
     Ok(sender)
 }
 
+pin_project! {
+    /// Lets all that is ready run before it polls the connection. Whoever sends a request wakes the
+    /// connection, which the runtime would run next: every request would be a write of its own.
+    struct Batched<C> {
+        #[pin]
+        connection: C,
+        yielded: bool,
+    }
+}
+
+impl<C: Future> Future for Batched<C> {
+    type Output = C::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
+        let this = self.project();
+        *this.yielded = !*this.yielded;
+        match *this.yielded {
+            true => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            false => this.connection.poll(cx),
+        }
+    }
+}
+
 impl Lease {
     pub(super) fn new(sender: SendRequest<Bytes>, about: About, reused: bool, pool: Arc<Pool>) -> Self {
-        let number = about.number;
-        Self {
-            sender,
-            about,
-            reused,
-            place: Place { pool, number },
-        }
+        let place = Place {
+            pool,
+            number: about.number,
+            sender: Some(sender),
+        };
+        Self { about, reused, place }
     }
 
     pub(in crate::upstream) fn is_reused(&self) -> bool {
@@ -100,7 +138,9 @@ impl Lease {
     ) -> Result<Reply, Failure> {
         let (head, body) = request.into_parts();
         let ended = progress.is_none();
-        let sent = self.sender.send_request(Request::from_parts(head, ()), ended);
+        let sender = self.place.sender.as_mut();
+        let sender = sender.expect("invariant: there until the drop");
+        let sent = sender.send_request(Request::from_parts(head, ()), ended);
         let (reply, stream) = sent.map_err(refused)?;
         let mut pump = (!ended).then(|| Pump::new(stream, body));
         let mut reply = pin!(reply);
@@ -143,7 +183,9 @@ impl Lease {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.pool.release(self.number);
+        if let Some(sender) = self.sender.take() {
+            self.pool.release(self.number, sender);
+        }
     }
 }
 

@@ -1,4 +1,11 @@
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::rt::TokioIo;
 use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
@@ -157,7 +164,68 @@ fn token() -> impl Strategy<Value = String> {
     ]
 }
 
+/// The bodies that the parser makes of a connection's bytes, and its answers.
+fn parsed(text: &str) -> (Vec<Bytes>, String) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let bodies = Arc::new(Mutex::new(Vec::new()));
+        let notes = bodies.clone();
+        let service = hyper::service::service_fn(move |request: http::Request<Incoming>| {
+            let notes = notes.clone();
+            async move {
+                let body = request.into_body().collect().await?.to_bytes();
+                notes.lock().unwrap().push(body);
+                Ok::<_, hyper::Error>(http::Response::new(String::new()))
+            }
+        });
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        client.write_all(text.as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut builder = http1::Builder::new();
+        let connection = builder
+            .half_close(true)
+            .serve_connection(TokioIo::new(server), service);
+        connection.await.ok();
+        let mut answers = String::new();
+        client.read_to_string(&mut answers).await.unwrap();
+        let bodies = bodies.lock().unwrap().clone();
+        (bodies, answers)
+    })
+}
+
+/// A request, right in most of its parts.
+fn request() -> impl Strategy<Value = String> {
+    let line = prop_oneof![
+        6 => Just("POST / HTTP/1.1\r\n"), 1 => Just("GET / HTTP/1.0\r\n"), 1 => Just("\r\nPUT /x HTTP/1.1\r\n"),
+    ];
+    let body = prop_oneof![
+        Just("\r\n".to_owned()),
+        Just("content-length: 3\r\n\r\nabc".to_owned()),
+        Just("Content-Length:\t03 \r\n\r\na\r\n".to_owned()),
+        Just("transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".to_owned()),
+        Just("transfer-encoding: chunked\r\n\r\n03;x=\"y\"\r\nabc\r\n00\r\nt: u\r\n\r\n".to_owned()),
+        Just("Transfer-Encoding:chunked\r\n\r\n0;\r\n\r\n".to_owned()),
+        token(),
+    ];
+    let field = prop_oneof![6 => Just("x: y\r\n".to_owned()), 1 => "[ -~]{1,5}: [ -~]{0,5}\r\n"];
+    (line, field, body).prop_map(|(line, field, body)| format!("{line}host: a\r\n{field}{body}"))
+}
+
 proptest! {
+    #[test]
+    fn what_passes_is_taken_apart_as_the_parser_does(requests in proptest::collection::vec(request(), 1..6)) {
+        let text = requests.concat();
+        let mut framing = Framing::new(1 << 16);
+        if framing.check(text.as_bytes()).is_ok() && framing.phase() == Phase::Between {
+            let (bodies, answers) = parsed(&text);
+            let refused = answers.contains("HTTP/1.1 4");
+            let closed = answers.contains("connection: close") || text.contains("HTTP/1.0");
+            let heads = usize::try_from(framing.heads).unwrap();
+            prop_assert!(bodies.len() == heads || bodies.len() < heads && (refused || closed), "{answers}");
+            prop_assert!(bodies.iter().all(|body| body.len() <= 3), "{bodies:?}");
+        }
+    }
+
     #[test]
     fn the_verdict_does_not_depend_on_how_bytes_are_cut(
         tokens in proptest::collection::vec(token(), 0..20),
