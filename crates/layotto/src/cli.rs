@@ -64,7 +64,7 @@ enum Command {
     Call(call::CallArgs),
     /// Look at what the traffic dump of a listener wrote
     Dump(dump::DumpArgs),
-    /// Do nothing, as upstream: the configuration is read at the start only
+    /// Do nothing, as upstream: a running process follows its configuration file by itself
     Reload,
 }
 
@@ -131,7 +131,9 @@ fn dispatch(
         Command::Reference(args) => reference::reference(&args),
         Command::Call(args) => call::call(args),
         Command::Dump(args) => dump::dump(&args),
-        Command::Reload => print("reload does nothing: end the process and start it again\n"),
+        Command::Reload => {
+            print("reload does nothing: a running process follows its configuration file by itself\n")
+        }
     }
 }
 

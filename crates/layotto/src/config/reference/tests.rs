@@ -81,6 +81,7 @@ fn status(path: &str, sample: Json) -> Option<Status> {
     })
 }
 
+// deviation: D065
 #[test]
 fn the_tables_say_what_the_reader_does() {
     assert_eq!(report(&base()).to_string(), "");
@@ -108,6 +109,7 @@ fn the_tables_say_what_the_reader_does() {
     }
 }
 
+// deviation: D065
 #[test]
 fn keys_that_no_struct_takes_meet_the_fate_they_have() {
     let filter = "servers[].listeners[].filter_chains[].filters[]";
@@ -186,6 +188,7 @@ fn keys_that_a_stream_filter_does_not_take_meet_the_fate_they_have() {
     }
 }
 
+// deviation: D047
 #[test]
 fn types_of_filters_meet_the_fate_they_have() {
     let all = sections();
@@ -217,6 +220,7 @@ fn types_of_filters_meet_the_fate_they_have() {
     }
 }
 
+// deviation: D057
 #[test]
 fn a_route_by_expressions_is_refused() {
     let path = "servers[].routers[].virtual_hosts[].routers[].match";
