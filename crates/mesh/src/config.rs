@@ -25,7 +25,16 @@ pub struct OtherKey {
 impl OtherKey {
     /// Whether this is the key at `path`, such as `hosts[3].metadata`.
     pub fn is(&self, path: &str) -> bool {
-        pattern(path).eq_ignore_ascii_case(self.path)
+        self.is_under("", path)
+    }
+
+    /// The same where the struct stands at `parent`, such as `clusters[]`.
+    pub fn is_under(&self, parent: &str, path: &str) -> bool {
+        let path = pattern(path);
+        if parent.is_empty() {
+            return path.eq_ignore_ascii_case(self.path);
+        }
+        path.eq_ignore_ascii_case(&format!("{parent}.{}", self.path))
     }
 }
 

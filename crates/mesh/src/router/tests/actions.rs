@@ -83,6 +83,7 @@ fn a_variable_without_value_names_no_cluster() {
     assert_eq!(exchange.facts().cluster, None);
 }
 
+// deviation: D053
 #[test]
 fn a_weighted_cluster_is_chosen_once_per_exchange() {
     let share = |name: &str| json!({ "cluster": { "name": name, "weight": 1 } });
@@ -171,6 +172,7 @@ fn a_regex_rewrites_where_it_is_found() {
     assert!(!head.headers.contains_key("x-mosn-original-path"));
 }
 
+// deviation: D056
 #[test]
 fn a_path_with_dot_segments_leaves_as_it_was_matched() {
     let table = to_cluster(json!({}), json!({}));

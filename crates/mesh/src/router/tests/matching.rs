@@ -21,6 +21,7 @@ fn the_first_route_that_matches_wins() {
     }
 }
 
+// deviation: D056
 #[test]
 fn no_way_of_writing_a_path_gets_around_its_route() {
     let table = table(json!([
