@@ -1,7 +1,9 @@
 //! Parts of the docs that are what the binary prints.
 //!
 //! Between `<!-- generated: layotto ARGUMENTS -->` and `<!-- /generated -->` stands the output of
-//! that command, in a fence. `gen-docs` writes it, the check fails where it is stale.
+//! that command, in a fence; of `layotto reference …`, which prints Markdown, without one. Between
+//! `<!-- options -->` and `<!-- /options -->` on the page of a stream filter stand its options.
+//! `gen-docs` writes them, the check fails where they are stale.
 
 use std::{
     collections::BTreeSet,
@@ -22,6 +24,12 @@ use crate::{
 const BEGIN: &str = "<!-- generated: layotto ";
 const BEGIN_END: &str = " -->";
 const END: &str = "<!-- /generated -->";
+const OPTIONS: &str = "<!-- options -->";
+const OPTIONS_END: &str = "<!-- /options -->";
+/// What prints Markdown.
+const REFERENCE: &str = "reference ";
+/// One page for each stream filter, by its type.
+const FILTER_PAGES: &str = "docs/reference/filters";
 /// One page for each kind of component, by its section's name.
 const COMPONENT_PAGES: &str = "docs/reference/components";
 
@@ -66,9 +74,11 @@ fn pages(workspace: &Workspace, layotto: &Path) -> Result<Vec<Page>> {
     let mut pages = Vec::new();
     for path in workspace.files("docs", "md")? {
         let text = workspace.read(&path)?;
-        let fresh = regenerated(&text, |arguments| output_of(layotto, arguments))
+        let output = |arguments: &str| output_of(layotto, arguments);
+        let fresh = regenerated(&text, output)
+            .and_then(|text| with_options(text, filter_of(workspace, &path), output))
             .with_context(|| workspace.relative(&path).display().to_string())?;
-        if text.contains(BEGIN) {
+        if text.contains(BEGIN) || text.contains(OPTIONS) {
             pages.push(Page { path, text, fresh });
         }
     }
@@ -88,14 +98,40 @@ fn regenerated(text: &str, output: impl Fn(&str) -> Result<String>) -> Result<St
             .with_context(|| format!("no {END} after `{arguments}`"))?;
         ensure!(!old.contains(BEGIN), "no {END} after `{arguments}`");
         let body = output(arguments)?;
-        let body = body.trim_end();
-        fresh.push_str(&format!(
-            "{before}{BEGIN}{arguments}{BEGIN_END}\n```text\n{body}\n```\n{END}"
-        ));
+        let mut body = body.trim_end().to_owned();
+        if !arguments.starts_with(REFERENCE) {
+            body = format!("```text\n{body}\n```");
+        }
+        fresh.push_str(&format!("{before}{BEGIN}{arguments}{BEGIN_END}\n{body}\n{END}"));
         rest = after;
     }
     fresh.push_str(rest);
     Ok(fresh)
+}
+
+/// The filter that a page is about, by its name.
+fn filter_of<'p>(workspace: &Workspace, page: &'p Path) -> Option<&'p str> {
+    let is_filter = workspace.relative(page).starts_with(FILTER_PAGES);
+    page.file_stem()?.to_str().filter(|_| is_filter)
+}
+
+/// `text` with the options of `filter` made anew by `output`.
+fn with_options(
+    text: String,
+    filter: Option<&str>,
+    output: impl Fn(&str) -> Result<String>,
+) -> Result<String> {
+    let Some((before, after)) = text.split_once(OPTIONS) else {
+        ensure!(filter.is_none(), "no {OPTIONS}");
+        return Ok(text);
+    };
+    let filter = filter.with_context(|| format!("{OPTIONS} outside of {FILTER_PAGES}"))?;
+    let (_, after) = after
+        .split_once(OPTIONS_END)
+        .with_context(|| format!("no {OPTIONS_END}"))?;
+    let body = output(&format!("{REFERENCE}filter {filter}"))?;
+    let body = body.trim_end();
+    Ok(format!("{before}{OPTIONS}\n{body}\n{OPTIONS_END}{after}"))
 }
 
 /// What the binary prints; nothing of this machine may show in it.
@@ -149,6 +185,27 @@ mod tests {
             made("<!-- generated: layotto x -->\n<!-- generated: layotto y -->\n<!-- /generated -->\n")
                 .is_err()
         );
+    }
+
+    #[test]
+    fn the_reference_is_markdown_and_has_no_fence() {
+        let fresh = "<!-- generated: layotto reference x -->\noutput of reference x\n<!-- /generated -->\n";
+        assert_eq!(made(fresh).unwrap(), fresh);
+    }
+
+    #[test]
+    fn the_page_of_a_filter_has_its_options() {
+        let made = |text: &str, filter| {
+            with_options(text.to_owned(), filter, |arguments| {
+                Ok(format!("output of {arguments}\n"))
+            })
+        };
+        let text = "a\n<!-- options -->\nold\n<!-- /options -->\nb\n";
+        let fresh = "a\n<!-- options -->\noutput of reference filter x\n<!-- /options -->\nb\n";
+        assert_eq!(made(text, Some("x")).unwrap(), fresh);
+        assert!(made("a\n", Some("x")).is_err());
+        assert!(made(text, None).is_err());
+        assert_eq!(made("a\n", None).unwrap(), "a\n");
     }
 
     #[test]

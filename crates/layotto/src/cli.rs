@@ -7,6 +7,7 @@ mod check;
 mod components;
 mod dump;
 mod init;
+mod reference;
 mod start;
 mod stop;
 
@@ -57,11 +58,13 @@ enum Command {
     Init(init::InitArgs),
     /// List component types and their settings
     Components(components::ComponentsArgs),
+    /// Print the reference of the configuration file, as Markdown
+    Reference(reference::ReferenceArgs),
     /// Call a method of the runtime API
     Call(call::CallArgs),
     /// Look at what the traffic dump of a listener wrote
     Dump(dump::DumpArgs),
-    /// Do nothing, as upstream: the configuration is read at the start only
+    /// Do nothing, as upstream: a running process follows its configuration file by itself
     Reload,
 }
 
@@ -125,9 +128,12 @@ fn dispatch(
         Command::Check(args) => check::check(&args, registry),
         Command::Init(args) => init::init(&args),
         Command::Components(args) => components::components(&args, registry),
+        Command::Reference(args) => reference::reference(&args),
         Command::Call(args) => call::call(args),
         Command::Dump(args) => dump::dump(&args),
-        Command::Reload => print("reload does nothing: end the process and start it again\n"),
+        Command::Reload => {
+            print("reload does nothing: a running process follows its configuration file by itself\n")
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod part;
 mod plane;
 mod process_metrics;
 mod reload;
+mod schema;
 mod secrets;
 mod signals;
 mod sofa_tracer;

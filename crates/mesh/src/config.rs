@@ -28,14 +28,13 @@ impl OtherKey {
         self.is_under("", path)
     }
 
-    /// The same where the struct is part of another one, as `clusters[].`.
+    /// The same where the struct stands at `parent`, such as `clusters[]`.
     pub fn is_under(&self, parent: &str, path: &str) -> bool {
-        let pattern = pattern(path);
-        let own = pattern.get(parent.len()..);
-        let begins = pattern
-            .get(..parent.len())
-            .is_some_and(|begin| begin.eq_ignore_ascii_case(parent));
-        begins && own.is_some_and(|own| own.eq_ignore_ascii_case(self.path))
+        let path = pattern(path);
+        if parent.is_empty() {
+            return path.eq_ignore_ascii_case(self.path);
+        }
+        path.eq_ignore_ascii_case(&format!("{parent}.{}", self.path))
     }
 }
 

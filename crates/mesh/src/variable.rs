@@ -2,6 +2,7 @@
 //! `request_header_user-agent`. Names are upstream's.
 
 mod late;
+mod names;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -11,7 +12,11 @@ use std::borrow::Cow;
 use http::{HeaderName, Version, request::Parts};
 
 pub(crate) use self::late::processing;
-pub use self::late::{End, write_time};
+pub(crate) use self::request::cookie;
+pub use self::{
+    late::{End, write_time},
+    names::all,
+};
 use crate::exchange::Exchange;
 
 /// One variable, its name read.
@@ -129,20 +134,7 @@ impl Request {
         if let Some(name) = name.strip_prefix("request_header_") {
             return Some(Self::Header(name.parse().ok()?));
         }
-        Some(match name {
-            "x-mosn-method" => Self::Method,
-            "x-mosn-path" => Self::Path,
-            "x-mosn-path-original" => Self::RawPath,
-            "x-mosn-querystring" => Self::Query,
-            "x-mosn-host" => Self::Host,
-            "x-mosn-scheme" => Self::Scheme,
-            "protocol" => Self::Protocol,
-            "downstream_local_address" => Self::LocalAddress,
-            "downstream_remote_address" => Self::RemoteAddress,
-            "connection_id" => Self::ConnectionId,
-            "start_time" => Self::StartTime,
-            _ => return None,
-        })
+        names::of(name, names::REQUEST)
     }
 
     /// Reads what follows `Http1_` or `Http2_`.
@@ -153,36 +145,15 @@ impl Request {
         if let Some(name) = name.strip_prefix("cookie_") {
             return Some(Self::Cookie(name.into()));
         }
-        Some(match name {
-            "request_method" => Self::Method,
-            "request_path" => Self::Path,
-            "request_uri" => Self::Uri,
-            "request_arg" => Self::Query,
-            "request_length" => Self::Length,
-            _ => Self::Header(name.strip_prefix("request_header_")?.parse().ok()?),
-        })
+        if let Some(name) = name.strip_prefix("request_header_") {
+            return Some(Self::Header(name.parse().ok()?));
+        }
+        names::of(name, names::OF_VERSION)
     }
 }
 
 impl Late {
     fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "trace_id" => Self::TraceId,
-            "upstream_connection_id" => Self::UpstreamConnectionId,
-            "request_received_duration" => Self::RequestReceivedDuration,
-            "response_received_duration" => Self::ResponseReceivedDuration,
-            "request_finished_duration" => Self::RequestFinishedDuration,
-            "process_time_duration" => Self::ProcessTimeDuration,
-            "bytes_sent" => Self::BytesSent,
-            "bytes_received" => Self::BytesReceived,
-            "response_code" | "x-mosn-status" => Self::ResponseCode,
-            "duration" => Self::Duration,
-            "response_flag" => Self::ResponseFlag,
-            "upstream_local_address" => Self::UpstreamLocalAddress,
-            "upstream_host" => Self::UpstreamHost,
-            "upstream_cluster" => Self::UpstreamCluster,
-            "upstream_transport_failure_reason" => Self::UpstreamTransportFailureReason,
-            _ => return None,
-        })
+        names::of(name, names::LATE)
     }
 }

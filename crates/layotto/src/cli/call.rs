@@ -9,7 +9,10 @@ use std::{error::Error, io::Read, process::ExitCode, time::Duration};
 use anyhow::Context;
 use clap::Args;
 use layotto_core::{GoDuration, Secret};
-use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MethodDescriptor, SerializeOptions};
+use prost_reflect::{
+    DescriptorPool, DeserializeOptions, DynamicMessage, MethodDescriptor, ReflectMessage, SerializeOptions,
+};
+use serde_json::Value as Json;
 use tonic::{
     Code, Request, Status, Streaming,
     metadata::{AsciiMetadataKey, AsciiMetadataValue, BinaryMetadataKey, BinaryMetadataValue, MetadataMap},
@@ -135,13 +138,40 @@ async fn print_all(mut answers: Streaming<DynamicMessage>, is_stream: bool) -> R
     Ok(ExitCode::SUCCESS)
 }
 
-fn to_json(message: &DynamicMessage) -> anyhow::Result<serde_json::Value> {
+fn to_json(message: &DynamicMessage) -> anyhow::Result<Json> {
     let options = SerializeOptions::new()
         .use_proto_field_name(true)
         .skip_default_fields(false);
-    message
+    let mut message = message.clone();
+    let untyped = take_untyped(&mut message);
+    let mut json = message
         .serialize_with_options(serde_json::value::Serializer, &options)
-        .context("the answer cannot be written as JSON")
+        .context("the answer cannot be written as JSON")?;
+    for (name, bytes) in untyped {
+        json[name] = serde_json::json!({"value": codec::to_base64(&bytes)});
+    }
+    Ok(json)
+}
+
+/// Takes data out that does not say of which type it is, such as what a service answered: protobuf
+/// has no JSON for it.
+fn take_untyped(message: &mut DynamicMessage) -> Vec<(String, Vec<u8>)> {
+    let mut taken = Vec::new();
+    let fields: Vec<_> = message.descriptor().fields().collect();
+    for field in fields.iter().filter(|field| !field.is_list() && !field.is_map()) {
+        let value = message.get_field(field).into_owned();
+        let Some(any) = value.as_message().filter(|_| message.has_field(field)) else {
+            continue;
+        };
+        let text = |name| any.get_field_by_name(name).map(|value| value.into_owned());
+        let is_any = any.descriptor().full_name() == "google.protobuf.Any";
+        if is_any && text("type_url").is_some_and(|url| url.as_str() == Some("")) {
+            let bytes = text("value").and_then(|value| Some(value.as_bytes()?.to_vec()));
+            message.clear_field(field);
+            taken.push((field.name().to_owned(), bytes.unwrap_or_default()));
+        }
+    }
+    taken
 }
 
 fn message(method: &MethodDescriptor, text: &str) -> Result<DynamicMessage, Failure> {

@@ -108,6 +108,7 @@ mod tests {
         shown(&json::parse(text).unwrap(), &registry)
     }
 
+    // deviation: D064
     #[test]
     fn secrets_are_hidden_wherever_they_stand() {
         let text = r#"{"admin": {"token": "s3cret"}, "tls": {"private_key": "s3cret", "cert_chain": "pem"},

@@ -6,7 +6,7 @@ use layotto_core::Registry;
 use layotto_mesh::{
     access_log,
     filter::{self, KINDS, Kind},
-    proxy::{self, config::ProxyConfig, tcp},
+    proxy::{config::ProxyConfig, tcp},
     tap::tcpcopy,
     tls::{self, config::TlsContext},
 };
@@ -15,6 +15,7 @@ use serde_json::Value as Json;
 use super::{
     known,
     model::{Address, Direction, Grpc, Listener, StreamFilter, Terminal},
+    others,
     process::{duration, text},
     reader::{Field, Object, list_of},
     references, runtime,
@@ -106,7 +107,7 @@ fn direction(field: &Field<'_>) -> Option<Direction> {
 fn access_logs(field: &Field<'_>) -> Vec<access_log::Config> {
     let logs = field.list();
     let read = logs.iter().filter_map(|field| {
-        let log = field.typed::<access_log::Config>(access_log::OTHER_KEYS)?;
+        let log = field.typed::<access_log::Config>(others::ACCESS_LOG)?;
         for name in access_log::Format::parse(&log.log_format).unknown() {
             field.advise(format!(
                 "nothing is known by the variable %{name}%; it is always \"-\""
@@ -274,9 +275,7 @@ fn tls_contexts(o: &Object<'_>) -> Option<Vec<TlsContext>> {
         .get("tls_context_set")
         .map(|field| field.list())
         .unwrap_or_default();
-    let contexts = one
-        .chain(set)
-        .map(|field| field.typed::<TlsContext>(tls::config::OTHER_KEYS));
+    let contexts = one.chain(set).map(|field| field.typed::<TlsContext>(others::TLS));
     let contexts = contexts
         .collect::<Vec<_>>()
         .into_iter()
@@ -324,7 +323,7 @@ fn network_filter(o: &Object<'_>, registry: &Registry) -> Option<Network> {
         }
         "tcp_proxy" => {
             let field = config.or_else(|| o.require("config", "an object with the cluster"))?;
-            let config = field.typed::<tcp::TcpProxyConfig>(tcp::OTHER_KEYS)?;
+            let config = field.typed::<tcp::TcpProxyConfig>(others::TCP_PROXY)?;
             if let Err(error) = tcp::TcpProxy::build(&config, Arc::default()) {
                 field.refuse_built(error);
                 return None;
@@ -333,7 +332,7 @@ fn network_filter(o: &Object<'_>, registry: &Registry) -> Option<Network> {
         }
         "tcpcopy" => {
             let config = match &config {
-                Some(config) => config.typed::<tcpcopy::Config>(tcpcopy::config::OTHER_KEYS)?,
+                Some(config) => config.typed::<tcpcopy::Config>(others::TCPCOPY)?,
                 None => tcpcopy::Config::default(),
             };
             if let Err(error) = config.validate() {
@@ -363,7 +362,7 @@ fn network_filter(o: &Object<'_>, registry: &Registry) -> Option<Network> {
 }
 
 fn proxy(field: &Field<'_>) -> Option<ProxyConfig> {
-    let config = field.typed::<ProxyConfig>(proxy::config::OTHER_KEYS)?;
+    let config = field.typed::<ProxyConfig>(others::PROXY)?;
     let read = config
         .downstream()
         .map(drop)

@@ -5,11 +5,10 @@ use std::{collections::HashSet, path::PathBuf, time::Duration};
 use layotto_core::{Registry, Secret};
 use layotto_mesh::{
     access_log::Roller,
-    cluster::{self, Clusters, config::ClusterManager},
+    cluster::{Clusters, config::ClusterManager},
     filter::KINDS,
     metrics::Matcher,
-    router::{self, Table, config::RouterConfig},
-    tls,
+    router::{Table, config::RouterConfig},
     trace::zipkin,
 };
 use tracing::level_filters::LevelFilter;
@@ -18,6 +17,7 @@ use super::{
     known,
     listener::Listeners,
     model::{Address, Admin, Config, PrometheusSink, Server, Tracing, TracingDriver},
+    others,
     reader::{Field, Object, list_of},
 };
 use crate::logging;
@@ -58,12 +58,7 @@ fn path(o: &Object<'_>, key: &'static str) -> Option<PathBuf> {
 }
 
 fn clusters(field: &Field<'_>) -> Option<ClusterManager> {
-    let manager = field.typed_with::<ClusterManager>(&[
-        ("", cluster::config::MANAGER_OTHER_KEYS),
-        ("tls_context.", tls::config::OTHER_KEYS),
-        ("clusters[].", cluster::config::OTHER_KEYS),
-        ("clusters[].tls_context.", tls::config::OTHER_KEYS),
-    ])?;
+    let manager = field.typed::<ClusterManager>(others::CLUSTERS)?;
     match Clusters::build_in(&manager, &[field.folder()], None) {
         Ok(_) => Some(manager),
         Err(error) => {
@@ -130,7 +125,7 @@ fn routers(o: &Object<'_>) -> Vec<RouterConfig> {
     let mut names = HashSet::new();
     let mut routers = Vec::new();
     for field in field.list() {
-        let Some(router) = field.typed::<RouterConfig>(router::config::OTHER_KEYS) else {
+        let Some(router) = field.typed::<RouterConfig>(others::ROUTERS) else {
             continue;
         };
         if let Err(error) = Table::new(&router, KINDS) {

@@ -3,6 +3,8 @@
 
 mod typed;
 
+pub(super) use self::typed::Others;
+
 use std::{
     cell::RefCell,
     fmt::Display,

@@ -8,11 +8,10 @@ use layotto_mesh::{
     access_log::Log,
     cluster::Clusters,
     drain,
-    filter::{self, Filter, KINDS, payload_limit},
+    filter::{self, Filter, KINDS},
     front::Front,
     observe::Observer,
     proxy::{
-        config::ProxyConfig,
         http::{Http, Settings},
         tcp::TcpProxy,
     },
@@ -127,7 +126,7 @@ impl Plane {
     fn end(
         &self,
         listener: &config::Listener,
-        mut filters: Vec<Arc<dyn Filter>>,
+        filters: Vec<Arc<dyn Filter>>,
         shared: &Shared<'_>,
         watch: &drain::Watch,
     ) -> anyhow::Result<End> {
@@ -142,8 +141,7 @@ impl Plane {
             Terminal::Proxy(proxy) => {
                 let table = shared.tables.get(proxy.router_config_name.as_str());
                 let table = table.cloned().unwrap_or_default();
-                let http = Http::new(http_settings(proxy)?, watch.clone());
-                filters.extend(body_limit(proxy));
+                let http = Http::new(Settings::of(proxy)?, watch.clone());
                 Front::proxy(&listener.name, filters, table, clusters, http)
             }
             Terminal::TcpProxy(config) => {
@@ -211,19 +209,6 @@ impl Plane {
                 .context("tcpcopy"),
         }
     }
-}
-
-fn http_settings(proxy: &ProxyConfig) -> anyhow::Result<Settings> {
-    Ok(Settings {
-        upstream_protocol: proxy.upstream()?,
-        ..Settings::default()
-    })
-}
-
-/// `max_request_body_size`, if there is one.
-fn body_limit(proxy: &ProxyConfig) -> Option<Arc<dyn Filter>> {
-    let bytes = proxy.extend_config.http1.max_request_body_size;
-    (bytes > 0).then(|| payload_limit::of_http1(bytes))
 }
 
 fn acceptor(listener: &config::Listener, folder: &std::path::Path) -> anyhow::Result<Option<Acceptor>> {

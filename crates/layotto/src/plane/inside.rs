@@ -15,7 +15,6 @@ use layotto_core::{
 use layotto_mesh::{
     body::Body,
     filter::{Request, Response, Terminal},
-    proxy::http::NeedsHttp2,
     reply::{self, Kind},
     stack::{self, deadline},
 };
@@ -106,7 +105,6 @@ impl Runtime {
                 return reply::refuse(Kind::Grpc, reply::Code::Unavailable, &text).map(Body::new);
             };
             name_service(&mut request);
-            request.extensions_mut().insert(NeedsHttp2);
             slot.call(request).await
         })
     }

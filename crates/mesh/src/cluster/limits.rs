@@ -202,6 +202,7 @@ mod tests {
         drop(held);
     }
 
+    // deviation: D052
     #[test]
     fn without_a_limit_retries_are_a_fifth_of_the_requests_and_at_least_three() {
         let (limits, stats) = limits(Thresholds::default());

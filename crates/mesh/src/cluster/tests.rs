@@ -123,6 +123,7 @@ fn errors_name_the_key() {
     );
 }
 
+// deviation: D054
 #[test]
 fn unhealthy_hosts_are_never_chosen_and_without_others_none_is() {
     for lb_type in BALANCERS {
@@ -152,6 +153,7 @@ fn unhealthy_hosts_are_never_chosen_and_without_others_none_is() {
 }
 
 proptest::proptest! {
+    // deviation: D054
     #[test]
     fn whatever_hosts_are_ill_only_well_ones_are_chosen(
         ill in proptest::collection::vec(proptest::bool::ANY, 1..12),

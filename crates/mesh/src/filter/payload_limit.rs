@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{future::BoxFuture, task::AtomicWaker};
-use http::{StatusCode, Version, header::CONTENT_LENGTH};
+use http::{StatusCode, header::CONTENT_LENGTH};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -101,42 +101,15 @@ impl PayloadLimit {
 
 impl Filter for PayloadLimit {
     fn call<'a>(&'a self, request: Request, next: Next<'a>) -> BoxFuture<'a, Response> {
-        let exchange = Exchange::of(request.extensions());
-        let limit = self.limit(super::route_config(exchange, NAME).as_ref());
-        limit.pass(request, next)
-    }
-}
-
-/// A filter that limits the bodies of HTTP/1 requests to `bytes`; 0: it does nothing. This is
-/// `max_request_body_size` of a `proxy`, which no route changes.
-pub fn of_http1(bytes: u64) -> Arc<dyn Filter> {
-    Arc::new(Http1Limit(Limit {
-        bytes: Some(bytes).filter(|bytes| *bytes > 0),
-        status: StatusCode::PAYLOAD_TOO_LARGE,
-    }))
-}
-
-#[derive(Debug)]
-struct Http1Limit(Limit);
-
-impl Filter for Http1Limit {
-    fn call<'a>(&'a self, request: Request, next: Next<'a>) -> BoxFuture<'a, Response> {
-        match request.version() {
-            Version::HTTP_2 => next.run(request),
-            _ => self.0.pass(request, next),
-        }
-    }
-}
-
-impl Limit {
-    fn pass<'a>(self, request: Request, next: Next<'a>) -> BoxFuture<'a, Response> {
-        let Some(bytes) = self.bytes else {
+        let exchange = Exchange::of(request.extensions()).cloned();
+        let limit = self.limit(super::route_config(exchange.as_ref(), NAME).as_ref());
+        let Some(bytes) = limit.bytes else {
             return next.run(request);
         };
         let refusal = Refusal {
             kind: reply::Kind::of(request.headers()),
-            status: self.status,
-            exchange: Exchange::of(request.extensions()).cloned(),
+            status: limit.status,
+            exchange,
         };
         if at_least(&request) > bytes {
             return Box::pin(std::future::ready(refusal.give()));

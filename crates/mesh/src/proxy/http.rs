@@ -1,7 +1,9 @@
 //! The HTTP proxy: from a request and its route to the reply.
 
 mod attempt;
+mod flight;
 mod headers;
+mod limit;
 mod refusal;
 mod replay;
 mod reply;
@@ -23,9 +25,11 @@ use self::{
 use crate::{
     body::Body,
     cluster::{Cluster, Clusters},
+    config::ConfigError,
     drain,
     exchange::{Exchange, Flags},
     filter::{Request, Response},
+    proxy::config::ProxyConfig,
     reply::Kind,
     router::{Action, Direct, Forward, Redirect, Route},
     upstream::Protocol,
@@ -48,6 +52,10 @@ pub struct Http {
 /// Settings of the HTTP proxy.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// What hosts speak where the route does not say; `None`, the default: what the client does.
+    pub upstream_protocol: Option<Protocol>,
+    /// The longest body of a request over HTTP/1, in bytes; 0, the default: any.
+    pub max_request_body: u64,
     /// How many bytes of a request's body are kept for retries; a longer one is sent once.
     /// Default 64 KiB.
     pub replay_bytes: usize,
@@ -56,23 +64,31 @@ pub struct Settings {
     /// How long a connection that was upgraded, to WebSocket above all, may be silent both ways.
     /// Default 1 h.
     pub tunnel_idle: Duration,
-    /// What hosts speak where the route does not say. Default: the client's protocol.
-    pub upstream_protocol: Option<Protocol>,
 }
-
-/// Put into the extensions of a request that hosts must not get over HTTP/1.1, such as a gRPC call:
-/// it is refused where they speak that.
-#[derive(Debug, Clone, Copy)]
-pub struct NeedsHttp2;
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            upstream_protocol: None,
+            max_request_body: 0,
             replay_bytes: 64 * 1024,
             body_idle: Duration::from_secs(300),
             tunnel_idle: Duration::from_secs(3600),
-            upstream_protocol: None,
         }
+    }
+}
+
+impl Settings {
+    /// What a filter `proxy` says; all else is the default.
+    ///
+    /// # Errors
+    /// A protocol that is not spoken to hosts.
+    pub fn of(config: &ProxyConfig) -> Result<Self, ConfigError> {
+        Ok(Self {
+            upstream_protocol: config.upstream()?,
+            max_request_body: config.extend_config.http1.max_request_body_size,
+            ..Self::default()
+        })
     }
 }
 
@@ -130,27 +146,35 @@ impl Http {
         exchange: Exchange,
     ) -> Response {
         let kind = Kind::of(&head.headers);
+        let protocol = self.protocol(&head, forward);
         if head.method == Method::CONNECT {
             return refuse(kind, Refusal::CONNECT);
         }
-        let needs_http2 = head.extensions.get::<NeedsHttp2>().is_some();
-        if needs_http2 && self.protocol(forward, &head) != Protocol::Http2 {
-            return refuse(kind, Refusal::NO_HTTP2);
+        if kind == Kind::Grpc && protocol == Protocol::Http1 {
+            return refuse(kind, Refusal::NO_GRPC);
         }
-        let attempts = Attempts::new(self, route, forward, cluster, &exchange, head, body);
+        let body = match limit::limit(&head, body, self.settings.max_request_body) {
+            Ok(body) => body,
+            Err(refusal) => {
+                exchange.flag(Flags::TOO_LARGE);
+                return refuse(kind, refusal);
+            }
+        };
+        let attempts = Attempts::new(self, (route, forward), protocol, cluster, &exchange, (head, body));
         match attempts.run().await {
             Ok(reply) => edited(reply, route, &exchange),
             Err(refusal) => refuse(kind, refusal),
         }
     }
 
-    /// What the hosts are spoken to in.
-    fn protocol(&self, forward: &Forward, head: &request::Parts) -> Protocol {
-        let said = forward.upstream_protocol.or(self.settings.upstream_protocol);
-        said.unwrap_or(match head.version {
+    /// What is spoken to the host.
+    fn protocol(&self, head: &request::Parts, forward: &Forward) -> Protocol {
+        let client = match head.version {
             Version::HTTP_2 => Protocol::Http2,
             _ => Protocol::Http1,
-        })
+        };
+        let said = forward.upstream_protocol.or(self.settings.upstream_protocol);
+        said.unwrap_or(client)
     }
 }
 

@@ -138,6 +138,7 @@ mod tests {
         assert!((0..4000).all(|_| below(3) < 3));
     }
 
+    // deviation: D053
     #[test]
     fn weights_that_sum_up_to_nothing_are_refused() {
         let error = Weighted::new(&weighted(&[("a", 0)])).unwrap_err();

@@ -199,6 +199,7 @@ mod tests {
         Settings::of(&context)
     }
 
+    // deviation: D058
     #[test]
     fn tls_1_2_is_the_oldest_version_whatever_is_asked_for() {
         for min in ["", "TLSv1_0", "TLSv1_1", "tlsv1_2", "TLS_AUTO"] {

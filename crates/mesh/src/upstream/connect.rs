@@ -1,6 +1,6 @@
 //! Makes connections to hosts.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -11,7 +11,7 @@ use tokio::{
 use super::{Failure, Fault, Protocol, Stream};
 use crate::{
     Address,
-    cluster::{Cluster, Endpoint, Host, Stats},
+    cluster::{Cluster, Endpoint, Host},
 };
 
 /// How long a connection may be silent before the system asks whether the host is still there.
@@ -38,30 +38,6 @@ pub(super) async fn connect<T>(
         host.count(|stats| stats.connection_con_fail.inc());
         Failure::new(Fault::Connect, error)
     })
-}
-
-/// A connection in the counters of its host and cluster, which may be gone before it.
-#[derive(Debug)]
-pub(super) struct Counted([Arc<Stats>; 2]);
-
-impl Counted {
-    pub(super) fn new(cluster: &Cluster, host: &Host) -> Self {
-        let counted = Self([cluster.stats.clone(), host.stats.clone()]);
-        for stats in &counted.0 {
-            stats.connection_total.inc();
-            stats.connection_active.inc();
-        }
-        counted
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        for stats in &self.0 {
-            stats.connection_close.inc();
-            stats.connection_active.dec();
-        }
-    }
 }
 
 async fn open(cluster: &Cluster, host: &Host, protocol: Protocol) -> io::Result<Stream> {

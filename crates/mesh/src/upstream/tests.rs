@@ -1,3 +1,6 @@
+mod counting;
+mod secure;
+
 use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering::SeqCst},
@@ -98,6 +101,7 @@ async fn a_thousand_requests_share_eight_connections() {
     }
 }
 
+// deviation: D063
 #[tokio::test]
 async fn only_so_many_wait_and_those_beyond_are_refused() {
     let server = Server::start(Protocol::Http1, hello).await;

@@ -68,3 +68,8 @@ pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
         .decode(text)
         .ok()
 }
+
+/// Encodes base64, padded.
+pub(super) fn to_base64(bytes: &[u8]) -> String {
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}

@@ -95,3 +95,13 @@ fn prints_a_status_by_the_name_of_its_code() {
     );
     assert_eq!(failed(&Status::unknown("")).message, "UNKNOWN");
 }
+
+#[test]
+fn what_a_service_answered_is_printed_as_bytes() {
+    let answer = method::find(&pool(), "InvokeService").unwrap().output();
+    let wire = [0x0a, 0x04, 0x12, 0x02, b'h', b'i', 0x12, 0x01, b't'];
+    let message = DynamicMessage::decode(answer, wire.as_slice()).unwrap();
+    let json = to_json(&message).unwrap();
+    assert_eq!(json["data"], serde_json::json!({"value": "aGk="}));
+    assert_eq!(json["content_type"], "t");
+}

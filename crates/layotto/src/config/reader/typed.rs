@@ -13,19 +13,14 @@ use serde_json::{Map, Value as Json};
 use super::{Field, child_path, item_path, unknown_key};
 use crate::config::report::Place;
 
+/// Keys that a struct and those within it do not take, each list with the place of its struct,
+/// such as `clusters[]`; empty for the outermost.
+pub(in crate::config) type Others = &'static [(&'static str, &'static [OtherKey])];
+
 impl Field<'_> {
     /// The value as a `T`, whose keys are matched without regard to case. Keys that `T` does not
     /// have are looked up in `others`; those that are not there either are unknown.
-    pub(in crate::config) fn typed<T>(&self, others: &[OtherKey]) -> Option<T>
-    where
-        T: DeserializeOwned + JsonSchema,
-    {
-        self.typed_with(&[("", others)])
-    }
-
-    /// The same for a `T` that holds other structs: each list of keys with the path that leads to
-    /// its struct, as `clusters[].`.
-    pub(in crate::config) fn typed_with<T>(&self, others: &[(&str, &[OtherKey])]) -> Option<T>
+    pub(in crate::config) fn typed<T>(&self, others: Others) -> Option<T>
     where
         T: DeserializeOwned + JsonSchema,
     {
@@ -72,11 +67,10 @@ impl Field<'_> {
 
     fn report_key(&self, path: &str, others: &[(&str, &[OtherKey])], shape: &Shape<'_>) {
         let place = self.place_at(path);
-        let mut others = others
+        let mut keys = others
             .iter()
-            .flat_map(|(parent, keys)| keys.iter().map(move |key| (parent, key)));
-        let other = others.find(|(parent, key)| key.is_under(parent, path));
-        let Some((_, other)) = other else {
+            .flat_map(|(at, keys)| keys.iter().map(move |key| (at, key)));
+        let Some((_, other)) = keys.find(|(at, key)| key.is_under(at, path)) else {
             let key = path.rsplit('.').next().unwrap_or(path);
             let siblings = shape.keys_beside(path);
             let message = unknown_key(key, siblings.iter().map(String::as_str));
@@ -253,18 +247,17 @@ mod tests {
         weight: u32,
     }
 
-    const OTHERS: &[OtherKey] = &[
-        OtherKey {
-            path: "inner[].metadata",
-            fate: Fate::Later,
-            why: "",
-        },
-        OtherKey {
-            path: "mark",
-            fate: Fate::Ignored,
-            why: "",
-        },
-    ];
+    const INNER: &[OtherKey] = &[OtherKey {
+        path: "metadata",
+        fate: Fate::Later,
+        why: "",
+    }];
+    const OUTER: &[OtherKey] = &[OtherKey {
+        path: "mark",
+        fate: Fate::Ignored,
+        why: "",
+    }];
+    const OTHERS: Others = &[("", OUTER), ("inner[]", INNER)];
 
     fn read(text: &str) -> (Option<Outer>, Vec<String>) {
         let node = json::parse(text).unwrap();

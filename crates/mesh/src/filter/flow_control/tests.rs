@@ -44,6 +44,7 @@ async fn advance_ms(ms: u64) {
     advance(Duration::from_millis(ms)).await;
 }
 
+// deviation: D048
 #[tokio::test(start_paused = true)]
 async fn the_quickstart_lets_five_calls_pass_and_refuses_the_rest() {
     let config = json!({
@@ -69,6 +70,7 @@ async fn the_quickstart_lets_five_calls_pass_and_refuses_the_rest() {
     assert_eq!(run(&*filter, grpc(HELLO)).await.grpc(), None);
 }
 
+// deviation: D046
 #[tokio::test(start_paused = true)]
 async fn http_callers_get_the_configured_answer_and_nothing_of_their_request() {
     let config = json!({"global_switch": true, "action": {"status": 429, "body": "slow down"},
@@ -149,6 +151,7 @@ async fn a_grpc_call_is_its_method_whatever_the_key_type() {
     }
 }
 
+// deviation: D049
 #[tokio::test(start_paused = true)]
 async fn a_stream_counts_once_when_it_begins() {
     let filter = of(json!([{"resource": HELLO, "threshold": 1}]));
@@ -161,6 +164,7 @@ async fn a_stream_counts_once_when_it_begins() {
     assert_eq!(run(&filter, grpc(HELLO)).await.grpc(), None);
 }
 
+// deviation: D050
 #[tokio::test(start_paused = true)]
 async fn filters_do_not_share_counts() {
     let rules = json!([{"resource": "/a", "threshold": 1}]);

@@ -60,6 +60,7 @@ async fn mapped_addresses_are_the_ipv4_addresses_they_hold() {
     }
 }
 
+// deviation: D059
 #[tokio::test]
 async fn a_strangers_header_is_not_believed() {
     let config = json!({"header": "x-forwarded-for", "ips": [{"action": "allow", "addrs": ["10.0.0.1"]}]});
@@ -90,6 +91,7 @@ async fn the_client_is_who_the_last_trusted_proxy_saw() {
     assert!(!admits(&filter, tcp("127.0.0.1:1"), &[("x-forwarded-for", "10.0.0.1")]).await);
 }
 
+// deviation: D059
 #[tokio::test]
 async fn an_address_that_cannot_be_told_is_denied_where_anybody_is() {
     let with = |default: &str, action: &str| {
@@ -122,6 +124,7 @@ async fn grpc_callers_get_permission_denied() {
     assert_eq!(outcome.grpc(), Some(("7", TEXT)));
 }
 
+// deviation: D047
 #[test]
 fn a_bad_configuration_builds_nothing() {
     for (config, error) in [

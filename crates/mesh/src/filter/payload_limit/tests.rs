@@ -154,6 +154,7 @@ async fn a_reply_that_has_begun_is_reset() {
     assert!(outcome.flags.contains(Flags::TOO_LARGE));
 }
 
+// deviation: D049
 #[tokio::test]
 async fn a_grpc_stream_that_has_begun_ends_with_resource_exhausted() {
     let (body, go) = held();
@@ -164,6 +165,7 @@ async fn a_grpc_stream_that_has_begun_ends_with_resource_exhausted() {
     assert_eq!(outcome.grpc(), Some(("8", TEXT)));
 }
 
+// deviation: D055
 #[tokio::test]
 async fn chunks_pass_as_they_come() {
     let (body, go) = held();

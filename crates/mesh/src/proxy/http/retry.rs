@@ -92,6 +92,7 @@ mod tests {
         }
     }
 
+    // deviation: D051
     #[test]
     fn no_policy_is_no_retry() {
         assert!(!Retries::new(None).want(Trouble::Fault(Fault::Connect)));

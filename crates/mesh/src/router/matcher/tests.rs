@@ -87,7 +87,7 @@ fn header_match() -> impl Strategy<Value = Value> {
 fn variable_match() -> impl Strategy<Value = Value> {
     let name = prop::sample::select(vec![
         "request_header_x-a",
-        "request_arg_q",
+        "Http1_request_arg_q",
         "x-mosn-method",
         "none",
     ]);
@@ -197,7 +197,7 @@ fn more_routes_are_not_more_work() {
         (
             "variable",
             10_000,
-            |i| json!({ "variables": [{ "name": "request_arg_q", "value": i.to_string() }] }),
+            |i| json!({ "variables": [{ "name": "Http1_request_arg_q", "value": i.to_string() }] }),
         ),
     ];
     for (kind, many, matches) in kinds {

@@ -44,8 +44,7 @@ fn a_route_says_how_to_forward() {
 #[test]
 fn clusters_have_an_order_of_precedence() {
     let weighted = json!([{ "cluster": { "name": "w", "weight": 1 } }]);
-    let mut route =
-        json!({ "cluster_name": "n", "cluster_variable": "request_arg_c", "weighted_clusters": weighted });
+    let mut route = json!({ "cluster_name": "n", "cluster_variable": "Http1_request_arg_c", "weighted_clusters": weighted });
     for (target, cluster, key) in [
         ("/?c=v", Some("n"), "cluster_name"),
         ("/?c=v", Some("v"), "cluster_variable"),
@@ -78,12 +77,13 @@ fn a_table_tells_which_clusters_it_names() {
 
 #[test]
 fn a_variable_without_value_names_no_cluster() {
-    let table = table(json!([{ "route": { "cluster_variable": "request_arg_c" } }]));
+    let table = table(json!([{ "route": { "cluster_variable": "Http1_request_arg_c" } }]));
     let exchange = exchange();
     assert_eq!(forward(&table).cluster(&get("/"), &exchange), None);
     assert_eq!(exchange.facts().cluster, None);
 }
 
+// deviation: D053
 #[test]
 fn a_weighted_cluster_is_chosen_once_per_exchange() {
     let share = |name: &str| json!({ "cluster": { "name": name, "weight": 1 } });
@@ -172,6 +172,7 @@ fn a_regex_rewrites_where_it_is_found() {
     assert!(!head.headers.contains_key("x-mosn-original-path"));
 }
 
+// deviation: D056
 #[test]
 fn a_path_with_dot_segments_leaves_as_it_was_matched() {
     let table = to_cluster(json!({}), json!({}));

@@ -21,6 +21,7 @@ fn the_first_route_that_matches_wins() {
     }
 }
 
+// deviation: D056
 #[test]
 fn no_way_of_writing_a_path_gets_around_its_route() {
     let table = table(json!([
@@ -87,8 +88,8 @@ fn services_are_told_apart_by_their_header() {
 fn variables_are_tested_from_left_to_right() {
     let test = |name: &str, value: &str, model: &str| json!({ "name": name, "value": value, "model": model });
     let variables = json!([
-        test("request_arg_a", "1", ""),
-        test("request_arg_b", "1", "or"),
+        test("Http1_request_arg_a", "1", ""),
+        test("Http1_request_arg_b", "1", "or"),
         test("x-mosn-method", "POST", "and"),
         { "name": "request_header_x-c", "regex": "^$" },
     ]);

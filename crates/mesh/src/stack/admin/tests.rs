@@ -59,6 +59,7 @@ fn other_clients_need_the_token() {
     assert!(!allowed(&[("layotto-admin-token", "")]));
 }
 
+// deviation: D064
 #[test]
 fn without_a_token_other_clients_are_refused_whatever_they_send() {
     for access in [Access::new(None), Access::new(Some(""))] {

@@ -267,6 +267,7 @@ mod tests {
         Directories::new(path).open(Some(path)).unwrap()
     }
 
+    // deviation: D061
     #[test]
     fn only_the_owner_can_read() {
         let home = tempfile::tempdir().unwrap();

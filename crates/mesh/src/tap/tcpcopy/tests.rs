@@ -92,6 +92,7 @@ async fn traffic_of_a_window_is_in_the_file_with_the_windows_id_and_port() {
     );
 }
 
+// deviation: D061
 #[tokio::test(start_paused = true)]
 async fn configured_headers_are_not_in_the_file() {
     let home = tempfile::tempdir().unwrap();
@@ -106,6 +107,7 @@ async fn configured_headers_are_not_in_the_file() {
     assert!(line.contains(&hex("x-secret: **\r\ncookie: 34")), "{line}");
 }
 
+// deviation: D062
 #[tokio::test(start_paused = true)]
 async fn listeners_have_strategies_and_windows_of_their_own() {
     let home = tempfile::tempdir().unwrap();

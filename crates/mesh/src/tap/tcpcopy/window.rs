@@ -321,6 +321,7 @@ mod tests {
         assert_eq!(sampled.gate.window().id(), id.id());
     }
 
+    // deviation: D062
     #[tokio::test(start_paused = true)]
     async fn the_machine_is_probed_at_most_once_a_second() {
         let sampled = sampled(Some(STRATEGY));

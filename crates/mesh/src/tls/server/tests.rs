@@ -82,6 +82,7 @@ async fn max_version_holds_both_ends_to_tls_1_2() {
     meet(&acceptor(&[old]), &modern, "a.test").await.unwrap_err();
 }
 
+// deviation: D058
 #[tokio::test]
 async fn a_client_that_offers_only_tls_1_1_is_refused() {
     let authority = Authority::new();

@@ -3,7 +3,7 @@
 use std::{
     io,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::Poll,
     time::Duration,
 };
@@ -14,11 +14,11 @@ use h2::{Ping, Reason, RecvStream, client::SendRequest};
 use http::{Request, Response};
 
 use super::{
-    super::{About, Failure, Fault, Progress, Reply, ReplyBody, Stream},
-    Body as ReplyStream, Counted, Pool,
+    super::{About, Failure, Fault, Progress, Reply, ReplyBody, Stream, open::Open},
+    Body as ReplyStream, Counted, Life, Pool,
     pump::Pump,
 };
-use crate::{batched::Batched, body::Body};
+use crate::{batched::Batched, body::Body, cluster::Host};
 
 /// How much a host may send unasked on one stream: what a client that does not read its reply can
 /// make us hold.
@@ -49,11 +49,16 @@ pub(in crate::upstream) struct Place {
     number: u64,
     /// Given back at the end.
     sender: Option<SendRequest<Bytes>>,
+    life: Arc<Life>,
 }
 
 /// Greets the host and waits until it has told its settings: its limit on streams must be known
 /// before the first burst, and a host that does not speak HTTP/2 shows itself.
-pub(super) async fn greet(stream: Stream, counted: Counted) -> io::Result<SendRequest<Bytes>> {
+pub(super) async fn greet(
+    stream: Stream,
+    mut counted: Counted,
+    host: &Host,
+) -> io::Result<SendRequest<Bytes>> {
     let handshake = h2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -77,9 +82,11 @@ pub(super) async fn greet(stream: Stream, counted: Counted) -> io::Result<SendRe
         })
         .await?;
     }
+    counted.open = Some(Open::new(host));
     tokio::spawn(async move {
-        let _counted = counted;
-        if let Err(error) = Batched::new(connection).await {
+        let ended = Batched::new(connection).await;
+        counted.end(ended.is_err());
+        if let Err(error) = ended {
             tracing::debug!(%error, "connection to an upstream failed");
         }
     });
@@ -87,12 +94,7 @@ pub(super) async fn greet(stream: Stream, counted: Counted) -> io::Result<SendRe
 }
 
 impl Lease {
-    pub(super) fn new(sender: SendRequest<Bytes>, about: About, reused: bool, pool: Arc<Pool>) -> Self {
-        let place = Place {
-            pool,
-            number: about.number,
-            sender: Some(sender),
-        };
+    pub(super) fn new(about: About, reused: bool, place: Place) -> Self {
         Self { about, reused, place }
     }
 
@@ -154,8 +156,21 @@ impl Lease {
     }
 }
 
+impl Place {
+    pub(super) fn new(pool: Arc<Pool>, number: u64, life: Arc<Life>, sender: SendRequest<Bytes>) -> Self {
+        life.requests.fetch_add(1, Relaxed);
+        Self {
+            pool,
+            number,
+            sender: Some(sender),
+            life,
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
+        self.life.requests.fetch_sub(1, Relaxed);
         if let Some(sender) = self.sender.take() {
             self.pool.release(self.number, sender);
         }

@@ -67,6 +67,7 @@ async fn reads_are_cut_so_that_a_file_holds_them() {
     assert!((4000..=4004).contains(&bytes), "{bytes}");
 }
 
+// deviation: D062
 #[tokio::test]
 async fn what_finds_no_room_is_counted_and_lost() {
     let (queue, writer) = queue(LIMITS, no_config());
