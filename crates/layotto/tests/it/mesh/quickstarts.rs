@@ -358,7 +358,10 @@ async fn the_traffic_dump_is_switched_on_through_the_actuator() {
 async fn the_traffic_dump_writes_what_clients_send() {
     let peer = Peer::start("a").await;
     let (running, web, actuator) = dumping(&peer).await;
-    let body = json!({"switch": "ON", "interval": 30, "duration": 5}).to_string();
+    // The machine may be busy with other tests.
+    let body =
+        json!({"switch": "ON", "interval": 30, "duration": 5, "cpu_max_rate": 99.99, "mem_max_rate": 99.9});
+    let body = body.to_string();
     let reply = Ask::new("POST", "/actuator/tcpcopy")
         .body(body)
         .http1(actuator)
@@ -379,7 +382,11 @@ async fn the_traffic_dump_writes_what_clients_send() {
             assert!(!text.contains(&hex("hidden")), "{text}");
             return;
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "nothing was written");
+        // A machine without any processor time left opens no window: several may be needed.
+        if begun.elapsed() > Duration::from_secs(180) {
+            let status = get(actuator, "/actuator/tcpcopy").await.text();
+            panic!("nothing was written: {status}");
+        }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
