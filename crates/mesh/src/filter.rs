@@ -11,7 +11,7 @@ pub mod grpc_metric;
 mod ip_access;
 mod payload_limit;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::{any::Any, fmt, sync::Arc};
 
@@ -28,7 +28,7 @@ use crate::{
 
 pub mod fault_tolerance;
 
-/// A request inside the data plane. Its extensions hold the [`Exchange`](crate::exchange::Exchange).
+/// A request inside the data plane. Its extensions hold the [`Exchange`].
 pub type Request = http::Request<Body>;
 
 /// A reply inside the data plane.

@@ -25,6 +25,7 @@
 
 pub mod access_log;
 pub mod address;
+mod batched;
 pub mod body;
 pub mod cluster;
 pub mod config;

@@ -25,11 +25,15 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// gRPC if the content type starts with `application/grpc`.
+    /// gRPC if the content type is `application/grpc`, alone or before `+` or `;`: gRPC-Web, for one,
+    /// is another protocol.
     pub fn of(headers: &HeaderMap) -> Self {
         match headers.get(CONTENT_TYPE) {
-            Some(value) if value.as_bytes().starts_with(b"application/grpc") => Self::Grpc,
-            _ => Self::Http,
+            Some(value) => match value.as_bytes().strip_prefix(b"application/grpc") {
+                Some([] | [b'+' | b';', ..]) => Self::Grpc,
+                _ => Self::Http,
+            },
+            None => Self::Http,
         }
     }
 }
@@ -252,6 +256,8 @@ mod tests {
         for (content_type, kind) in [
             ("application/grpc", Kind::Grpc),
             ("application/grpc+proto", Kind::Grpc),
+            ("application/grpc;charset=utf-8", Kind::Grpc),
+            ("application/grpc-web+proto", Kind::Http),
             ("application/json", Kind::Http),
         ] {
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);

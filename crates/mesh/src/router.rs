@@ -70,6 +70,17 @@ impl Table {
         };
         self.hosts.get(host)?.find(&subject)
     }
+
+    /// The clusters that routes name, some of them often; those that variables name are not known.
+    pub fn cluster_names(&self) -> impl Iterator<Item = &str> {
+        let routes = self.hosts.iter().flat_map(Matcher::routes);
+        routes
+            .flat_map(|route| match &route.action {
+                Action::Forward(forward) => forward.cluster_names(),
+                Action::Redirect(_) | Action::Direct(_) => Vec::new(),
+            })
+            .map(|name| &**name)
+    }
 }
 
 /// A route without edits that says nothing to filters.

@@ -12,6 +12,7 @@ mod failure;
 mod gate;
 mod http1;
 mod http2;
+mod open;
 mod reply;
 mod stream;
 mod sweep;

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use http::{HeaderName, Version, request::Parts};
 
 pub(crate) use self::late::processing;
+pub(crate) use self::request::cookie;
 pub use self::{
     late::{End, write_time},
     names::all,

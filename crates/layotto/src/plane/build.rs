@@ -12,7 +12,6 @@ use layotto_mesh::{
     front::Front,
     observe::Observer,
     proxy::{
-        config::ProxyConfig,
         http::{Http, Settings},
         tcp::TcpProxy,
     },
@@ -142,7 +141,7 @@ impl Plane {
             Terminal::Proxy(proxy) => {
                 let table = shared.tables.get(proxy.router_config_name.as_str());
                 let table = table.cloned().unwrap_or_default();
-                let http = Http::new(http_settings(proxy)?, watch.clone());
+                let http = Http::new(Settings::of(proxy)?, watch.clone());
                 Front::proxy(&listener.name, filters, table, clusters, http)
             }
             Terminal::TcpProxy(config) => {
@@ -210,10 +209,6 @@ impl Plane {
                 .context("tcpcopy"),
         }
     }
-}
-
-fn http_settings(_: &ProxyConfig) -> anyhow::Result<Settings> {
-    Ok(Settings::default())
 }
 
 fn acceptor(listener: &config::Listener, folder: &std::path::Path) -> anyhow::Result<Option<Acceptor>> {

@@ -29,3 +29,17 @@ impl Source for Cluster {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Stats;
+
+    #[test]
+    fn every_counter_of_a_cluster_is_shown() {
+        let stats = Stats::default();
+        for (name, _) in stats.all() {
+            assert_ne!(Figures::of([(name, 1)]), Figures::default(), "{name}");
+        }
+    }
+}

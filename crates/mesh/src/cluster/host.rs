@@ -171,6 +171,11 @@ impl Host {
         count(&self.cluster_stats);
     }
 
+    /// Its counters and those of its cluster, for what may outlive it.
+    pub(crate) fn counters(&self) -> [Arc<Stats>; 2] {
+        [self.stats.clone(), self.cluster_stats.clone()]
+    }
+
     /// Notes how a try ended: once per try, when the head of the reply is there or the try failed.
     pub fn record(&self, outcome: Outcome) {
         let failed = outcome.status.is_none_or(|status| status.as_u16() >= 500);

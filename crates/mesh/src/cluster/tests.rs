@@ -310,7 +310,7 @@ async fn names_are_looked_up_again_and_a_failure_keeps_the_last_answer() {
     clusters.start();
     clusters.ready(Duration::from_secs(1)).await;
     assert_eq!(names(cluster), ["10.0.0.1:80", "10.0.0.2:80"], "IPv4 only");
-    let kept = cluster.hosts()[1].clone();
+    let (lost, kept) = (cluster.hosts()[0].clone(), cluster.hosts()[1].clone());
     assert_eq!((kept.weight, kept.hostname.as_deref()), (3, Some("svc")));
 
     for useless in [None, Some(vec![]), Some(vec!["fd00::1"])] {
@@ -323,6 +323,10 @@ async fn names_are_looked_up_again_and_a_failure_keeps_the_last_answer() {
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(names(cluster), ["10.0.0.2:80", "10.0.0.3:80"]);
     assert!(Arc::ptr_eq(&cluster.hosts()[0], &kept), "it stays as it is");
+    assert!(
+        lost.gone.is_cancelled() && !kept.gone.is_cancelled(),
+        "nobody checks a lost host"
+    );
 }
 
 #[tokio::test(start_paused = true)]

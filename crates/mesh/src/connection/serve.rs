@@ -26,7 +26,9 @@ use super::{
     sniff::{Version, sniff},
 };
 use crate::{
-    BoxError, drain,
+    BoxError,
+    batched::Batched,
+    drain,
     listener::{Config, Protocol, Window},
 };
 
@@ -187,8 +189,10 @@ where
             let io = TokioIo::new(wire);
             let tasks = StreamTasks(open.clone());
             let connection = http2(&config, tasks).serve_connection(io, requests);
-            let connection = pin!(connection);
-            let end = http2::Connection::graceful_shutdown;
+            let connection = pin!(Batched::new(connection));
+            let end = |connection: Pin<&mut Batched<_>>| {
+                http2::Connection::graceful_shutdown(connection.inner());
+            };
             let idle = |limit| idle(&open, limit);
             tokio::select! {
                 biased;

@@ -87,6 +87,7 @@ figures! {
     request_pending_overflow Growing "Requests refused by a circuit breaker",
     request_retry Growing "Requests tried again",
     request_retry_overflow Growing "Retries refused by a circuit breaker",
+    request_duration_time_total Growing "Nanoseconds of all requests",
     request_duration_time_ewma Gauge "Nanoseconds of a request, as a moving average",
     response_success Growing "Replies that were good",
     response_failed Growing "Replies with a status of 5xx, or none",
@@ -113,13 +114,6 @@ struct Numbers {
     duration: Option<Reading>,
 }
 
-const DURATION_TOTAL: Figure<Numbers> = Figure {
-    key: "request_duration_time_total",
-    shape: Shape::Growing,
-    help: "Nanoseconds of all requests",
-    read: |numbers| numbers.duration.map_or(0, |reading| reading.sum()),
-};
-
 /// Upstream's spelling of `healthy`.
 const HEALTY: Figure<HealthFigures> = Figure {
     key: "healty",
@@ -133,7 +127,6 @@ pub(super) fn write(page: &mut Page<'_, '_>, sources: &[Arc<dyn Source>]) -> Res
     for figure in Figures::table() {
         page.figure("upstream", figure, &rows, |numbers| &numbers.figures)?;
     }
-    page.figure("upstream", &DURATION_TOTAL, &rows, |numbers| numbers)?;
     page.histogram(
         "upstream",
         "request_duration_time",

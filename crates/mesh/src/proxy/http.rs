@@ -1,7 +1,9 @@
 //! The HTTP proxy: from a request and its route to the reply.
 
 mod attempt;
+mod flight;
 mod headers;
+mod limit;
 mod refusal;
 mod replay;
 mod reply;
@@ -14,7 +16,7 @@ mod tests;
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderValue, Method, StatusCode, header::LOCATION, request};
+use http::{HeaderValue, Method, StatusCode, Version, header::LOCATION, request};
 
 use self::{
     attempt::Attempts,
@@ -23,11 +25,14 @@ use self::{
 use crate::{
     body::Body,
     cluster::{Cluster, Clusters},
+    config::ConfigError,
     drain,
     exchange::{Exchange, Flags},
     filter::{Request, Response},
+    proxy::config::ProxyConfig,
     reply::Kind,
     router::{Action, Direct, Forward, Redirect, Route},
+    upstream::Protocol,
 };
 
 /// The HTTP proxy. It answers every request, with a refusal of its own if need be; such a refusal
@@ -47,6 +52,10 @@ pub struct Http {
 /// Settings of the HTTP proxy.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// What hosts speak where the route does not say; `None`, the default: what the client does.
+    pub upstream_protocol: Option<Protocol>,
+    /// The longest body of a request over HTTP/1, in bytes; 0, the default: any.
+    pub max_request_body: u64,
     /// How many bytes of a request's body are kept for retries; a longer one is sent once.
     /// Default 64 KiB.
     pub replay_bytes: usize,
@@ -60,10 +69,26 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            upstream_protocol: None,
+            max_request_body: 0,
             replay_bytes: 64 * 1024,
             body_idle: Duration::from_secs(300),
             tunnel_idle: Duration::from_secs(3600),
         }
+    }
+}
+
+impl Settings {
+    /// What a filter `proxy` says; all else is the default.
+    ///
+    /// # Errors
+    /// A protocol that is not spoken to hosts.
+    pub fn of(config: &ProxyConfig) -> Result<Self, ConfigError> {
+        Ok(Self {
+            upstream_protocol: config.upstream()?,
+            max_request_body: config.extend_config.http1.max_request_body_size,
+            ..Self::default()
+        })
     }
 }
 
@@ -121,14 +146,35 @@ impl Http {
         exchange: Exchange,
     ) -> Response {
         let kind = Kind::of(&head.headers);
+        let protocol = self.protocol(&head, forward);
         if head.method == Method::CONNECT {
             return refuse(kind, Refusal::CONNECT);
         }
-        let attempts = Attempts::new(self, route, forward, cluster, &exchange, head, body);
+        if kind == Kind::Grpc && protocol == Protocol::Http1 {
+            return refuse(kind, Refusal::NO_GRPC);
+        }
+        let body = match limit::limit(&head, body, self.settings.max_request_body) {
+            Ok(body) => body,
+            Err(refusal) => {
+                exchange.flag(Flags::TOO_LARGE);
+                return refuse(kind, refusal);
+            }
+        };
+        let attempts = Attempts::new(self, (route, forward), protocol, cluster, &exchange, (head, body));
         match attempts.run().await {
             Ok(reply) => edited(reply, route, &exchange),
             Err(refusal) => refuse(kind, refusal),
         }
+    }
+
+    /// What is spoken to the host.
+    fn protocol(&self, head: &request::Parts, forward: &Forward) -> Protocol {
+        let client = match head.version {
+            Version::HTTP_2 => Protocol::Http2,
+            _ => Protocol::Http1,
+        };
+        let said = forward.upstream_protocol.or(self.settings.upstream_protocol);
+        said.unwrap_or(client)
     }
 }
 

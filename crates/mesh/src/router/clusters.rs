@@ -46,6 +46,15 @@ impl Choice {
         }
     }
 
+    /// The clusters that the configuration names.
+    pub(super) fn names(&self) -> Vec<&Arc<str>> {
+        match self {
+            Self::Named(name) => vec![name],
+            Self::Variable(_) => Vec::new(),
+            Self::Weighted(weighted) => weighted.clusters.iter().map(|(_, name)| name).collect(),
+        }
+    }
+
     /// Chooses; by chance where there are weights.
     pub(super) fn choose(&self, head: &request::Parts, exchange: &Exchange) -> Option<Arc<str>> {
         match self {

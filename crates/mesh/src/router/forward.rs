@@ -53,6 +53,11 @@ impl Forward {
         })
     }
 
+    /// The clusters that the configuration names.
+    pub(super) fn cluster_names(&self) -> Vec<&Arc<str>> {
+        self.clusters.names()
+    }
+
     /// The cluster, chosen once per exchange and kept in its facts; `None`: a variable that names
     /// it has no value.
     pub fn cluster(&self, head: &request::Parts, exchange: &Exchange) -> Option<Arc<str>> {

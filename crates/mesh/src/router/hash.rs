@@ -48,7 +48,7 @@ impl Policy {
             Self::Header(name, key) => head.headers.get(name).map_or(0, |value| {
                 sip::hash(KEY, &[key.as_bytes(), b":", value.as_bytes()].concat())
             }),
-            Self::Cookie(name) => variable::value(&format!("cookie_{name}"), head, exchange)
+            Self::Cookie(name) => variable::cookie(head, name)
                 .map_or(0, |value| sip::hash(KEY, format!("{name}={value}").as_bytes())),
         }
     }

@@ -77,6 +77,11 @@ impl Matcher {
         self.routes.get(usize::try_from(index).ok()?)
     }
 
+    /// All routes.
+    pub(super) fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.iter()
+    }
+
     fn search<'a>(&'a self, subject: &'a Subject<'a>) -> Search<'a> {
         let mut search = Search {
             subject,
@@ -86,7 +91,9 @@ impl Matcher {
         };
         let path = subject.path.text();
         self.any.search(&mut search);
-        if let Some(bucket) = self.exact.get(&*fold(path)) {
+        if !self.exact.is_empty()
+            && let Some(bucket) = self.exact.get(&*fold(path))
+        {
             bucket.search(&mut search);
         }
         for bucket in self.prefixes.of(path) {

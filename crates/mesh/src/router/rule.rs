@@ -66,8 +66,16 @@ impl PathRule {
     /// The rule on the path; `prefix` goes before `path`, and that before `regex`.
     pub(super) fn new(matches: &RouteMatch) -> Result<Self, ConfigError> {
         Ok(match matches {
-            RouteMatch { prefix, .. } if !prefix.is_empty() => Self::Prefix(prefix.as_str().into()),
-            RouteMatch { path, .. } if !path.is_empty() => Self::Exact(fold(path).into()),
+            RouteMatch { prefix, .. } if !prefix.is_empty() => {
+                // Whatever comes last may go on: `/.` begins `/.well-known`.
+                let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
+                check_plain(folder, prefix, "prefix")?;
+                Self::Prefix(prefix.as_str().into())
+            }
+            RouteMatch { path, .. } if !path.is_empty() => {
+                check_plain(path, path, "path")?;
+                Self::Exact(fold(path).into())
+            }
             RouteMatch { regex, .. } if !regex.is_empty() => {
                 compile(regex, "regex")?;
                 Self::Regex(regex.as_str().into())
@@ -213,6 +221,18 @@ pub(super) fn compile(pattern: &str, path: &str) -> Result<Regex, ConfigError> {
         .size_limit(MAX_REGEX_BYTES)
         .build()
         .map_err(|error| ConfigError::new(path, format!("{pattern:?} is no regular expression: {error}")))
+}
+
+/// Refuses what no path looks like by the time it is compared.
+fn check_plain(part: &str, whole: &str, key: &str) -> Result<(), ConfigError> {
+    let dots = part.split('/').any(|segment| matches!(segment, "." | ".."));
+    match dots || whole.contains("//") {
+        true => Err(ConfigError::new(
+            key,
+            format!("{whole:?} never matches; accepted: paths without //, /./ and /../"),
+        )),
+        false => Ok(()),
+    }
 }
 
 fn is_or(model: &str) -> Result<bool, ConfigError> {

@@ -2,7 +2,7 @@
 //!
 //! Nothing is done on the way of a read but a copy into a bounded queue: a task of its own writes,
 //! and what finds no room is counted and lost. Sampling is stopped while the machine is busy.
-//! Values of configured headers never reach the queue; see [`redact`].
+//! Values of configured headers never reach the queue; see the module `redact`.
 
 pub mod config;
 mod dumps;

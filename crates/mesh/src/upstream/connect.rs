@@ -34,7 +34,10 @@ pub(super) async fn connect<T>(
         Ok(connected) => connected,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long")),
     };
-    connected.map_err(|error| Failure::new(Fault::Connect, error))
+    connected.map_err(|error| {
+        host.count(|stats| stats.connection_con_fail.inc());
+        Failure::new(Fault::Connect, error)
+    })
 }
 
 async fn open(cluster: &Cluster, host: &Host, protocol: Protocol) -> io::Result<Stream> {

@@ -205,7 +205,7 @@ async fn make(
     permit: Option<Permit>,
 ) -> Result<Lease, Failure> {
     let link = connect::connect(cluster, host, Protocol::Http1, async |stream| {
-        Link::over(stream, cluster, permit).await
+        Link::over(stream, cluster, host, permit).await
     });
     Ok(Lease::new(Box::new(link.await?), place))
 }

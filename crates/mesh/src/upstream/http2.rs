@@ -7,7 +7,10 @@ mod pump;
 
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -19,6 +22,7 @@ use tokio::time::Instant;
 pub(super) use self::{body::Body, link::Lease};
 use super::{
     About, Failure, Fault, Protocol, connect,
+    open::Open,
     sweep::{self, Sweep},
     wait::{Grants, Queue, Waiting},
 };
@@ -47,6 +51,7 @@ struct Link {
     /// Clones of it that requests gave back: a clone and its drop take h2's lock.
     spare: Vec<SendRequest<Bytes>>,
     about: About,
+    life: Arc<Life>,
     active: usize,
     /// How many streams the host allowed when we last looked.
     room: usize,
@@ -71,11 +76,23 @@ enum Grant {
 #[derive(Debug)]
 struct Making(Option<Arc<Pool>>);
 
+/// What becomes of a connection, also after the pool has let go of it.
+#[derive(Debug, Default)]
+struct Life {
+    /// Requests under way.
+    requests: AtomicUsize,
+    /// Whether it is us who end it, once its requests are done.
+    retired: AtomicBool,
+}
+
 /// An open connection in the count of its pool.
 #[derive(Debug)]
 struct Counted {
     pool: Weak<Pool>,
     number: u64,
+    life: Arc<Life>,
+    /// `None` until it is greeted.
+    open: Option<Open>,
     _permit: Option<Permit>,
 }
 
@@ -121,7 +138,7 @@ impl Pool {
         // A connection ends with its last request, once nobody can begin another one.
         let links = std::mem::take(&mut state.links);
         drop(state);
-        drop(links);
+        links.into_iter().for_each(Link::retire);
     }
 
     fn step(self: &Arc<Self>, cluster: &Cluster, fresh: bool) -> Step {
@@ -146,13 +163,14 @@ impl Pool {
         loop {
             let index = state.links.iter_mut().position(Link::has_room)?;
             let link = &mut state.links[index];
-            let lease = link.lease(self.clone());
-            if lease.is_none() || link.left == 0 {
+            let Some(lease) = link.lease(self.clone()) else {
                 drop(state.links.swap_remove(index));
+                continue;
+            };
+            if link.left == 0 {
+                state.links.swap_remove(index).retire();
             }
-            if lease.is_some() {
-                return lease;
-            }
+            return Some(lease);
         }
     }
 
@@ -197,8 +215,9 @@ impl Pool {
         let made = connect::connect(cluster, host, Protocol::Http2, async |stream| {
             let about = About::of(&stream);
             let counted = Counted::new(self, about.number, permit);
-            let sender = link::greet(stream, counted).await?;
-            Ok::<_, io::Error>(Link::new(sender, about, cluster))
+            let life = counted.life.clone();
+            let sender = link::greet(stream, counted, host).await?;
+            Ok::<_, io::Error>(Link::new(sender, about, life, cluster))
         });
         match made.await {
             Ok(link) => Ok(self.made(link, making)),
@@ -214,6 +233,8 @@ impl Pool {
         state.making = false;
         if link.left > 0 && !state.closed {
             state.links.push(link);
+        } else {
+            link.retire();
         }
         self.serve(state);
         // Whoever is first of those for whom there was no room makes the next one.
@@ -263,18 +284,19 @@ impl Sweep for Pool {
         state.swept = !state.links.is_empty();
         let more = state.swept;
         drop(state);
-        drop(dead);
+        dead.into_iter().for_each(Link::retire);
         more
     }
 }
 
 impl Link {
-    fn new(sender: SendRequest<Bytes>, about: About, cluster: &Cluster) -> Self {
+    fn new(sender: SendRequest<Bytes>, about: About, life: Arc<Life>, cluster: &Cluster) -> Self {
         Self {
             room: sender.current_max_send_streams(),
             sender,
             spare: Vec::new(),
             about,
+            life,
             active: 0,
             left: cluster.max_requests_per_connection().unwrap_or(u32::MAX),
             reused: false,
@@ -314,11 +336,17 @@ impl Link {
     }
 
     fn lend(&mut self, sender: SendRequest<Bytes>, pool: Arc<Pool>) -> Lease {
-        let lease = Lease::new(sender, self.about, self.reused, pool);
+        let place = link::Place::new(pool, self.about.number, self.life.clone(), sender);
+        let lease = Lease::new(self.about, self.reused, place);
         self.active += 1;
         self.left -= 1;
         self.reused = true;
         lease
+    }
+
+    /// Lets the connection end once its requests are done.
+    fn retire(self) {
+        self.life.retired.store(true, Relaxed);
     }
 }
 
@@ -353,7 +381,17 @@ impl Counted {
         Self {
             pool: Arc::downgrade(pool),
             number,
+            life: Arc::default(),
+            open: None,
             _permit: permit,
+        }
+    }
+
+    /// The connection has ended; `broken`: not as it should.
+    fn end(mut self, broken: bool) {
+        if let Some(open) = &mut self.open {
+            open.set_lost(broken || !self.life.retired.load(Relaxed));
+            open.set_busy(self.life.requests.load(Relaxed) > 0);
         }
     }
 }
@@ -362,6 +400,7 @@ impl Drop for Counted {
     fn drop(&mut self) {
         // The place is free for who is told.
         self._permit = None;
+        self.open = None;
         if let Some(pool) = self.pool.upgrade() {
             pool.gone(self.number);
         }

@@ -1,3 +1,6 @@
+mod counting;
+mod secure;
+
 use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering::SeqCst},

@@ -72,7 +72,7 @@ fn form_decode(text: &str) -> Cow<'_, str> {
 }
 
 /// The value of a cookie (RFC 6265, section 4.2), over all `cookie` headers: HTTP/2 may split them.
-fn cookie<'a>(head: &'a Parts, name: &str) -> Option<Cow<'a, str>> {
+pub(crate) fn cookie<'a>(head: &'a Parts, name: &str) -> Option<Cow<'a, str>> {
     let all = head.headers.get_all(header::COOKIE).into_iter();
     let mut pairs = all
         .filter_map(|value| value.to_str().ok())

@@ -92,10 +92,9 @@ impl Dns {
 
     /// Resolves when every name was looked up once, with or without success.
     pub(in crate::cluster) async fn asked(&self) {
-        // The sender lives as long as `self`.
-        if self.asked.subscribe().wait_for(|asked| *asked).await.is_err() {
-            unreachable!("invariant: the sender is borrowed");
-        }
+        let mut asked = self.asked.subscribe();
+        let ended = asked.wait_for(|asked| *asked).await;
+        ended.expect("invariant: the sender lives as long as this borrow");
     }
 
     /// Looks names up until `cluster` is gone.
@@ -115,7 +114,7 @@ impl Dns {
         }
     }
 
-    /// Looks every name up, at the same time: one that takes long holds up no other.
+    /// Looks all names up at the same time, so that slow ones do not add up.
     async fn ask(&self) -> Vec<(&Place, io::Result<BTreeSet<SocketAddr>>)> {
         let ask = |place| async move { Some((place, self.look_up(place).await?)) };
         let answers = join_all(self.names.iter().map(ask)).await;

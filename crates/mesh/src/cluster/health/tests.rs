@@ -18,6 +18,7 @@ use super::*;
 use crate::cluster::{
     Clusters, Pick,
     config::{CheckConfig, ClusterConfig, ClusterManager, GrpcCheck, HostConfig},
+    resolve::Lookup,
 };
 
 /// A server whose answers the test sets; 0 is no answer at all.
@@ -216,6 +217,29 @@ async fn unix_sockets_are_checked_too() {
     until(&cluster, false).await;
     let _listener = UnixListener::bind(&path).unwrap();
     until(&cluster, true).await;
+}
+
+#[tokio::test]
+async fn hosts_that_look_ups_find_are_checked() {
+    let (server, address) = Server::start(200).await;
+    let port = address.rsplit_once(':').unwrap().1;
+    let manager = ClusterManager {
+        clusters: vec![ClusterConfig {
+            name: "c".into(),
+            kind: "STRICT_DNS".into(),
+            hosts: vec![HostConfig {
+                address: format!("svc:{port}"),
+                ..HostConfig::default()
+            }],
+            health_check: check("Http1"),
+            ..ClusterConfig::default()
+        }],
+        ..ClusterManager::default()
+    };
+    let lookup = Lookup::new(|_, port| Box::pin(async move { Ok(vec![([127, 0, 0, 1], port).into()]) }));
+    let clusters = Clusters::construct(&manager, &[], None, &lookup).unwrap();
+    clusters.start();
+    until_true(|| server.asked.load(SeqCst) >= 2).await;
 }
 
 #[tokio::test(start_paused = true)]

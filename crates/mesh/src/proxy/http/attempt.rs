@@ -10,7 +10,9 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::sleep;
 
 use super::{
-    Http, headers,
+    Http,
+    flight::Flight,
+    headers,
     refusal::Refusal,
     replay::Replay,
     reply::{self, Guards},
@@ -20,7 +22,7 @@ use super::{
 };
 use crate::{
     body::Body,
-    cluster::{Cluster, Host, InFlight, Outcome, Permit, Pick},
+    cluster::{Cluster, Host, Outcome, Permit, Pick},
     exchange::{Exchange, Flags},
     filter::Response,
     reply::Kind,
@@ -69,12 +71,11 @@ struct Failed {
 impl<'a> Attempts<'a> {
     pub(super) fn new(
         http: &'a Http,
-        route: &Route,
-        forward: &'a Forward,
+        (route, forward): (&Route, &'a Forward),
+        protocol: Protocol,
         cluster: &'a Arc<Cluster>,
         exchange: &'a Exchange,
-        mut head: request::Parts,
-        body: Body,
+        (mut head, body): (request::Parts, Body),
     ) -> Self {
         let timing = Timing::new(
             forward,
@@ -85,10 +86,6 @@ impl<'a> Attempts<'a> {
         );
         let hash = forward.hash(&head, exchange);
         let kind = Kind::of(&head.headers);
-        let protocol = forward.upstream_protocol.unwrap_or(match head.version {
-            http::Version::HTTP_2 => Protocol::Http2,
-            _ => Protocol::Http1,
-        });
         let upgrade = upgrade(&mut head, protocol);
         route.edit_request(&mut head, exchange);
         // What filters left there is not for the upstream's connection.
@@ -136,35 +133,46 @@ impl<'a> Attempts<'a> {
             Ok(permit) => permit,
             Err(overflow) => return Err(self.refuse(&Failed::of(&overflow.into()))),
         };
-        let mut refusal = None;
+        let mut before: Option<Failed> = None;
         let (mut host, mut fresh) = (None, false);
         loop {
             let chosen = match host.take() {
                 Some(host) => host,
                 None => match self.choose() {
                     Some(host) => host,
-                    None => return Err(refusal.unwrap_or_else(|| self.no_host())),
+                    None => return Err(before.map_or_else(|| self.no_host(), |failed| self.refuse(&failed))),
                 },
             };
-            let in_flight = chosen.begin();
+            if !self.tried.is_empty() {
+                count_retry(&chosen, before.as_ref());
+            }
+            let mut flight = Flight::begin(&chosen);
             let pause = match self.attempt(&chosen, fresh).await {
                 Ok(reply) => match self.may_better(&reply).then(|| self.reserve()).flatten() {
-                    Some(pause) => pause,
-                    None => return Ok(self.finish(reply, (permit, in_flight))),
-                },
-                Err(failed) if self.may_replay(&failed) => {
-                    (host, fresh) = (Some(chosen), true);
-                    continue;
-                }
-                Err(failed) => match self.may_retry(&failed).then(|| self.reserve()).flatten() {
                     Some(pause) => {
-                        refusal = Some(failed.refusal);
+                        flight.end();
+                        before = None;
                         pause
                     }
-                    None => return Err(self.refuse(&failed)),
+                    None => return Ok(self.finish(reply, (permit, flight))),
                 },
+                Err(failed) => {
+                    failed.end(&mut flight);
+                    if self.may_replay(&failed) {
+                        (host, fresh) = (Some(chosen), true);
+                        continue;
+                    }
+                    match self.may_retry(&failed).then(|| self.reserve()).flatten() {
+                        Some(pause) => {
+                            before = Some(failed);
+                            pause
+                        }
+                        None => return Err(self.refuse(&failed)),
+                    }
+                }
             };
-            drop(in_flight);
+            drop(flight);
+            fresh = false;
             self.tried.push(chosen);
             sleep(pause).await;
         }
@@ -186,14 +194,21 @@ impl<'a> Attempts<'a> {
                 facts.cluster = Some(self.cluster.name.clone());
             }
             facts.upstream_host = Some(host.name.clone());
+            facts.host = Some(host.clone());
         }
         self.timing.begin_try();
         let begun = Instant::now();
         let reply = self.exchange_with(host, fresh).await;
-        host.record(Outcome {
-            status: reply.as_ref().ok().map(|reply| reply.head.status),
-            latency: begun.elapsed(),
-        });
+        if reply
+            .as_ref()
+            .err()
+            .is_none_or(|failed| failed.trouble.is_the_hosts())
+        {
+            host.record(Outcome {
+                status: reply.as_ref().ok().map(|reply| reply.head.status),
+                latency: begun.elapsed(),
+            });
+        }
         if let Err(failed) = &reply {
             tracing::debug!(host = %host.name, ?failed, "try failed");
         }
@@ -283,15 +298,16 @@ impl<'a> Attempts<'a> {
         Some(pause)
     }
 
-    fn finish(&mut self, mut reply: Reply, (permit, in_flight): (Permit, InFlight)) -> Response {
+    fn finish(&mut self, mut reply: Reply, (permit, flight): (Permit, Flight)) -> Response {
         let mut facts = self.exchange.facts();
         facts.response_received = Some(self.exchange.elapsed());
         drop(facts);
         let upgraded = reply.upgraded.take();
         headers::strip_reply(&mut reply.head, upgraded.is_some());
-        let guards = Guards::new(permit, in_flight, self.permit.take());
+        let mut guards = Guards::new(permit, flight, self.permit.take());
         if let (Some(upstream), Some((_, client))) = (upgraded, self.upgrade.take()) {
-            let tunnel = tunnel::Tunnel::new(client, upstream, guards);
+            guards.flight.end();
+            let tunnel = tunnel::Tunnel::new(client, upstream, self.exchange.clone(), guards);
             tokio::spawn(tunnel.run(self.http.settings.tunnel_idle, self.http.drain.clone()));
             return Response::from_parts(reply.head, Body::empty());
         }
@@ -337,19 +353,44 @@ impl Failed {
         }
     }
 
+    /// Counts how the try ended.
+    fn end(&self, flight: &mut Flight) {
+        match self.trouble {
+            Trouble::Fault(Fault::Connect | Fault::Overflow(_)) => flight.end(),
+            Trouble::Fault(Fault::Reset | Fault::Terminated) => flight.lose(),
+            Trouble::Timeout if self.flags == Flags::UPSTREAM_TIMEOUT => flight.time_out(),
+            _ => {}
+        }
+    }
+
     fn over(over: Over) -> Self {
-        let (refusal, flags) = match over {
-            Over::Try | Over::All => (Refusal::TIMEOUT, Flags::UPSTREAM_TIMEOUT),
-            Over::Stalled => (Refusal::STALLED, Flags::DOWNSTREAM_TERMINATE),
+        let late = (Trouble::Timeout, Refusal::TIMEOUT, Flags::UPSTREAM_TIMEOUT);
+        let (trouble, refusal, flags) = match over {
+            Over::Try | Over::All => late,
+            Over::Stalled => (
+                Trouble::Fault(Fault::Request),
+                Refusal::STALLED,
+                Flags::DOWNSTREAM_TERMINATE,
+            ),
         };
         Self {
-            trouble: Trouble::Timeout,
+            trouble,
             refusal,
             flags,
             untouched: false,
             last: over != Over::Try,
         }
     }
+}
+
+fn count_retry(host: &Host, before: Option<&Failed>) {
+    let connect = before.is_some_and(|failed| failed.trouble == Trouble::Fault(Fault::Connect));
+    host.count(|stats| {
+        stats.request_retry.inc();
+        if connect {
+            stats.connection_retry.inc();
+        }
+    });
 }
 
 /// What the client wants to upgrade to, where it can be had. The head is stripped.

@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 
+use super::limit;
 use crate::{
     body::Body,
     exchange::Flags,
@@ -15,13 +16,24 @@ use crate::{
 pub(super) struct Refusal {
     status: StatusCode,
     code: Code,
+    /// The code's name over HTTP.
+    http: Code,
     text: &'static str,
 }
 
 impl Refusal {
-    pub(super) const NO_ROUTE: Self = Self::new(StatusCode::NOT_FOUND, Code::Unimplemented, "no route");
-    pub(super) const NO_CLUSTER: Self =
-        Self::new(StatusCode::NOT_FOUND, Code::Unimplemented, "no such cluster");
+    pub(super) const NO_ROUTE: Self = Self::not_found("no route");
+    pub(super) const NO_CLUSTER: Self = Self::not_found("no such cluster");
+    pub(super) const NO_GRPC: Self = Self::new(
+        StatusCode::NOT_IMPLEMENTED,
+        Code::Unimplemented,
+        "the cluster is asked over HTTP/1, which carries no gRPC",
+    );
+    pub(super) const TOO_LARGE: Self = Self::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        Code::ResourceExhausted,
+        "the request's body is too long",
+    );
     pub(super) const NO_HOST: Self = Self::new(
         StatusCode::BAD_GATEWAY,
         Code::Unavailable,
@@ -44,7 +56,20 @@ impl Refusal {
     );
 
     const fn new(status: StatusCode, code: Code, text: &'static str) -> Self {
-        Self { status, code, text }
+        Self {
+            status,
+            code,
+            http: code,
+            text,
+        }
+    }
+
+    /// As gRPC has it, nobody implements what is not there.
+    const fn not_found(text: &'static str) -> Self {
+        Self {
+            http: Code::NotFound,
+            ..Self::new(StatusCode::NOT_FOUND, Code::Unimplemented, text)
+        }
     }
 
     /// The refusal and the flag for a request that got no reply. The text tells a caller nothing
@@ -71,6 +96,7 @@ impl Refusal {
                 ),
                 Flags::OVERFLOW,
             ),
+            Fault::Request if limit::is_reason(failure) => (Self::TOO_LARGE, Flags::TOO_LARGE),
             Fault::Request => (
                 Self::new(
                     StatusCode::BAD_REQUEST,
@@ -97,7 +123,11 @@ impl Refusal {
 
 /// The reply that says so.
 pub(super) fn refuse(kind: Kind, refusal: Refusal) -> Response {
-    let mut response = reply::refuse(kind, refusal.code, refusal.text).map(Body::new);
+    let code = match kind {
+        Kind::Grpc => refusal.code,
+        Kind::Http => refusal.http,
+    };
+    let mut response = reply::refuse(kind, code, refusal.text).map(Body::new);
     if kind == Kind::Http {
         *response.status_mut() = refusal.status;
     }

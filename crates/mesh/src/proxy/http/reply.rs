@@ -10,11 +10,11 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::timing::Timing;
+use super::{flight::Flight, timing::Timing};
 use crate::{
     BoxError,
     body::Body,
-    cluster::{InFlight, Permit},
+    cluster::Permit,
     exchange::{Exchange, Flags},
     reply::{Code, Kind, trailers},
     upstream::ReplyBody,
@@ -24,7 +24,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Guards {
     _request: Permit,
-    _in_flight: InFlight,
+    /// The try that was answered.
+    pub(super) flight: Flight,
     _retry: Option<Permit>,
 }
 
@@ -43,10 +44,10 @@ struct Guarded {
 }
 
 impl Guards {
-    pub(super) fn new(request: Permit, in_flight: InFlight, retry: Option<Permit>) -> Self {
+    pub(super) fn new(request: Permit, flight: Flight, retry: Option<Permit>) -> Self {
         Self {
             _request: request,
-            _in_flight: in_flight,
+            flight,
             _retry: retry,
         }
     }
@@ -55,11 +56,14 @@ impl Guards {
 /// The body for the client. A reply that is all there holds nothing any more.
 pub(super) fn body(
     body: ReplyBody,
-    guards: Guards,
+    mut guards: Guards,
     timing: &Timing,
     kind: Kind,
     exchange: &Exchange,
 ) -> Body {
+    if body.is_whole() {
+        guards.flight.end();
+    }
     match body {
         ReplyBody::Empty => Body::empty(),
         ReplyBody::Whole(body) => Body::from(body),
@@ -125,7 +129,7 @@ impl HttpBody for Guarded {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        let Some((body, _)) = &mut this.inner else {
+        let Some((body, guards)) = &mut this.inner else {
             return Poll::Ready(None);
         };
         match Pin::new(body).poll_frame(cx) {
@@ -134,15 +138,20 @@ impl HttpBody for Guarded {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(None) => {
+                guards.flight.end();
                 this.inner = None;
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
+                guards.flight.lose();
                 let flags = Flags::CONNECTION_TERMINATION;
                 Poll::Ready(this.break_off(flags, Code::Unavailable, error))
             }
             Poll::Pending => {
                 ready!(this.poll_timer(cx));
+                if let Some((_, guards)) = &this.inner {
+                    guards.flight.time_out();
+                }
                 let flags = Flags::UPSTREAM_TIMEOUT;
                 Poll::Ready(this.break_off(
                     flags,
@@ -160,5 +169,16 @@ impl HttpBody for Guarded {
     fn size_hint(&self) -> SizeHint {
         let none = SizeHint::with_exact(0);
         self.inner.as_ref().map_or(none, |(body, _)| body.size_hint())
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // Whoever reads need not ask again once it is told that the end is there.
+        if let Some((body, guards)) = &mut self.inner
+            && body.is_end_stream()
+        {
+            guards.flight.end();
+        }
     }
 }

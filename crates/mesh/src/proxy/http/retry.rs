@@ -23,6 +23,16 @@ pub(super) enum Trouble {
     Timeout,
 }
 
+impl Trouble {
+    /// Whether it says something about the host: not if the client or a limit is to blame.
+    pub(super) fn is_the_hosts(self) -> bool {
+        match self {
+            Self::Status(_) | Self::Timeout => true,
+            Self::Fault(fault) => matches!(fault, Fault::Connect | Fault::Reset | Fault::Terminated),
+        }
+    }
+}
+
 /// The tries that are left of a policy.
 #[derive(Debug)]
 pub(super) struct Retries<'a> {

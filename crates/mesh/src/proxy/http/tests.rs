@@ -1,3 +1,6 @@
+mod counting;
+mod routing;
+
 use std::{
     convert::Infallible,
     net::SocketAddr,
@@ -388,6 +391,10 @@ async fn time_is_over_as_the_header_says() {
         );
         until(|| server.seen.cancelled.load(SeqCst) == 1).await;
 
+        if up == Protocol::Http1 {
+            // It carries no gRPC.
+            continue;
+        }
         let mut request = grpc();
         request
             .headers_mut()

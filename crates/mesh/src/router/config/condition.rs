@@ -9,7 +9,7 @@ use serde_json::Value;
 /// Without any key, all.
 ///
 /// Paths are compared without the query, percent-decoded once, with `.` and `..` resolved and `//`
-/// read as `/`: so `/a/%2e%2e/b` and `//b` are `/b`, and `%2F` is `/`.
+/// read as `/`: so `/a/%2e%2e/b` and `//b` are `/b`, and `%2F` is `/`. Write the keys below so.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RouteMatch {

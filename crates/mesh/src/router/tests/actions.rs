@@ -1,5 +1,7 @@
 use std::{collections::HashSet, time::Duration};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::upstream::Protocol;
 
@@ -42,8 +44,7 @@ fn a_route_says_how_to_forward() {
 #[test]
 fn clusters_have_an_order_of_precedence() {
     let weighted = json!([{ "cluster": { "name": "w", "weight": 1 } }]);
-    let mut route =
-        json!({ "cluster_name": "n", "cluster_variable": "request_arg_c", "weighted_clusters": weighted });
+    let mut route = json!({ "cluster_name": "n", "cluster_variable": "Http1_request_arg_c", "weighted_clusters": weighted });
     for (target, cluster, key) in [
         ("/?c=v", Some("n"), "cluster_name"),
         ("/?c=v", Some("v"), "cluster_variable"),
@@ -63,8 +64,20 @@ fn clusters_have_an_order_of_precedence() {
 }
 
 #[test]
+fn a_table_tells_which_clusters_it_names() {
+    let share = |name: &str| json!({ "cluster": { "name": name, "weight": 1 } });
+    let table = table(json!([
+        { "route": { "cluster_name": "a" } },
+        { "route": { "cluster_variable": "request_arg_c" } },
+        { "route": { "weighted_clusters": [share("b"), share("c")] } },
+        { "direct_response": { "status": 200 } },
+    ]));
+    assert_eq!(table.cluster_names().collect::<Vec<_>>(), ["a", "b", "c"]);
+}
+
+#[test]
 fn a_variable_without_value_names_no_cluster() {
-    let table = table(json!([{ "route": { "cluster_variable": "request_arg_c" } }]));
+    let table = table(json!([{ "route": { "cluster_variable": "Http1_request_arg_c" } }]));
     let exchange = exchange();
     assert_eq!(forward(&table).cluster(&get("/"), &exchange), None);
     assert_eq!(exchange.facts().cluster, None);
@@ -122,6 +135,24 @@ fn a_prefix_is_rewritten_and_the_rest_stays() {
         assert_eq!(head.uri, expected, "{target}");
         let original = target.split('?').next().unwrap();
         assert_eq!(head.headers["x-mosn-original-path"], original);
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_path_climbs_out_of_what_its_prefix_becomes(
+        target in "/a(/|%2f|\\.|%2e|%252e|%2F|b|%){0,10}(\\?/\\.\\./)?",
+    ) {
+        let table = to_cluster(json!({ "prefix": "/a" }), json!({ "prefix_rewrite": "/in/" }));
+        let mut head = get(&target);
+        let exchange = exchange();
+        if let Some(route) = table.find(&head, &exchange) {
+            route.edit_request(&mut head, &exchange);
+            let path = Path::of(head.uri.path());
+            prop_assert!(path.text().starts_with("/in/"), "{}", head.uri);
+            prop_assert!(!path.had_dots(), "{}", head.uri);
+            prop_assert_eq!(head.uri.query(), target.split_once('?').map(|(_, query)| query));
+        }
     }
 }
 

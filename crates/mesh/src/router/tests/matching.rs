@@ -88,8 +88,8 @@ fn services_are_told_apart_by_their_header() {
 fn variables_are_tested_from_left_to_right() {
     let test = |name: &str, value: &str, model: &str| json!({ "name": name, "value": value, "model": model });
     let variables = json!([
-        test("request_arg_a", "1", ""),
-        test("request_arg_b", "1", "or"),
+        test("Http1_request_arg_a", "1", ""),
+        test("Http1_request_arg_b", "1", "or"),
         test("x-mosn-method", "POST", "and"),
         { "name": "request_header_x-c", "regex": "^$" },
     ]);
@@ -134,10 +134,8 @@ fn a_folder_has_one_virtual_host_per_file() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     let host = |domain: &str| {
-        let routers = json!([{ "direct_response": { "status": "200", "body": domain } }]);
-        json!({ "domains": [domain], "routers": routers })
-            .to_string()
-            .replace("\"200\"", "200")
+        let routers = json!([{ "direct_response": { "status": 200, "body": domain } }]);
+        json!({ "domains": [domain], "routers": routers }).to_string()
     };
     write("a.json", &host("a.com:*"));
     write("b.json", &host("*"));
@@ -156,4 +154,11 @@ fn a_folder_has_one_virtual_host_per_file() {
     write("c.json", "{");
     let error = Table::new(&config, &[]).unwrap_err();
     assert!(error.path.ends_with("c.json)"), "{error}");
+}
+
+#[test]
+fn a_prefix_may_end_inside_a_segment() {
+    let table = table(json!([answer("hidden", json!({ "prefix": "/a/." }))]));
+    assert!(taken(&table, &get("/a/.well-known")).is_some());
+    assert!(taken(&table, &get("/a/b/..")).is_none());
 }

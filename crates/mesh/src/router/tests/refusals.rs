@@ -19,6 +19,9 @@ fn what_cannot_be_used_is_refused_where_it_stands() {
             json!({ "route": { "weighted_clusters": [{ "cluster": { "weight": 1 } }] } }),
             "route.weighted_clusters[0].cluster.name",
         ),
+        (on(json!({ "prefix": "/a/../b" })), "match.prefix"),
+        (on(json!({ "path": "/a//b" })), "match.path"),
+        (on(json!({ "path": "/a/." })), "match.path"),
         (on(json!({ "regex": "(" })), "match.regex"),
         (on(json!({ "regex": "\\w{1000}{100}" })), "match.regex"),
         (

@@ -67,7 +67,13 @@ impl HttpBody for Body {
         };
         let (incoming, mut closed) = (&mut this.incoming, false);
         let frame = lease.poll(cx, &mut closed, |cx| poll_incoming(incoming, cx));
-        let over = matches!(frame, Poll::Ready(None | Some(Err(_))));
+        let over = match &frame {
+            Poll::Ready(end @ (None | Some(Err(_)))) => {
+                lease.over(end.is_some());
+                true
+            }
+            _ => false,
+        };
         if closed || over || lease.is_free() {
             this.leave();
         }

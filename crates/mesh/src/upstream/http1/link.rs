@@ -18,12 +18,12 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 
 use super::{
-    super::{About, Failure, Fault, Progress, Reply, ReplyBody, Stream, Upgraded, gate::Gate},
+    super::{About, Failure, Fault, Progress, Reply, ReplyBody, Stream, Upgraded, gate::Gate, open::Open},
     Body as ReplyStream, Pool,
 };
 use crate::{
     body::Body,
-    cluster::{Cluster, Permit},
+    cluster::{Cluster, Host, Permit},
 };
 
 type Connection = http1::Connection<TokioIo<Stream>, Body>;
@@ -42,6 +42,7 @@ pub(in crate::upstream) struct Link {
     left: u32,
     reused: bool,
     about: About,
+    open: Open,
     permit: Option<Permit>,
 }
 
@@ -58,7 +59,12 @@ pub(in crate::upstream) struct Lease {
 pub(in crate::upstream) struct Place(Option<Arc<Pool>>);
 
 impl Link {
-    pub(super) async fn over(stream: Stream, cluster: &Cluster, permit: Option<Permit>) -> io::Result<Self> {
+    pub(super) async fn over(
+        stream: Stream,
+        cluster: &Cluster,
+        host: &Host,
+        permit: Option<Permit>,
+    ) -> io::Result<Self> {
         let about = About::of(&stream);
         let (sender, connection) = http1::Builder::new()
             .max_header_size(MAX_HEAD)
@@ -73,6 +79,7 @@ impl Link {
             left: cluster.max_requests_per_connection().unwrap_or(u32::MAX),
             reused: false,
             about,
+            open: Open::new(host),
             permit,
         })
     }
@@ -92,6 +99,7 @@ impl Link {
             .is_ready();
         self.gate.leave();
         if closed || !self.sender.is_ready() {
+            self.open.set_lost(true);
             self.left = 0;
         }
         self.left > 0
@@ -109,10 +117,11 @@ impl Link {
         closed: &mut bool,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        let connection = &mut self.connection;
+        let (connection, open) = (&mut self.connection, &mut self.open);
         self.gate.poll(cx, |cx| {
             // The connection goes first: what it has for us is then there, and we need no wake-up.
             if !*closed && connection.poll_without_shutdown(cx).is_ready() {
+                open.set_lost(true);
                 *closed = true;
             }
             poll(cx)
@@ -151,13 +160,26 @@ impl Lease {
         let link = &mut *self.link;
         link.reused = true;
         link.left -= 1;
+        link.open.set_busy(true);
         let mut reply = pin!(link.sender.try_send_request(request));
         let mut closed = false;
         let reply = poll_fn(|cx| link.poll(cx, &mut closed, |cx| reply.as_mut().poll(cx))).await;
         match reply {
             Ok(reply) if reply.status() == StatusCode::SWITCHING_PROTOCOLS => self.upgrade(reply).await,
             Ok(reply) => Ok(self.answer(reply, closed, progress)),
-            Err(error) => Err(failure(error)),
+            Err(error) => {
+                let failure = failure(error);
+                link.open.set_lost(failure.fault == Fault::Terminated);
+                Err(failure)
+            }
+        }
+    }
+
+    /// The reply has ended, or broke off.
+    pub(super) fn over(&mut self, broken: bool) {
+        self.link.open.set_busy(broken);
+        if broken {
+            self.link.open.set_lost(true);
         }
     }
 
@@ -186,7 +208,8 @@ impl Lease {
 
     /// Gives a free connection back to the pool.
     pub(super) fn park(self) {
-        let Self { link, mut place } = self;
+        let Self { mut link, mut place } = self;
+        link.open.set_busy(false);
         if link.left > 0
             && let Some(pool) = place.0.take()
         {
@@ -195,10 +218,11 @@ impl Lease {
         }
     }
 
-    fn answer(self, reply: Response<Incoming>, closed: bool, progress: Option<&Progress>) -> Reply {
+    fn answer(mut self, reply: Response<Incoming>, closed: bool, progress: Option<&Progress>) -> Reply {
         let (head, incoming) = reply.into_parts();
         let body = if closed {
             // All that came is in the body's hands; the rest of it is an error.
+            self.over(false);
             ReplyBody::Whole(incoming)
         } else if self.is_free() {
             self.park();
@@ -231,8 +255,9 @@ impl Lease {
             })
         })
         .await;
-        if !closed {
-            self.park();
+        match closed {
+            true => self.link.open.set_lost(true),
+            false => self.park(),
         }
     }
 
@@ -247,10 +272,14 @@ impl Lease {
         // Ours; the one for the client is in its request.
         head.extensions.remove::<hyper::upgrade::OnUpgrade>();
         let Link {
-            connection, permit, ..
+            connection,
+            mut open,
+            permit,
+            ..
         } = *self.link;
+        open.set_busy(false);
         let parts = connection.into_parts();
-        let upgraded = Upgraded::new(parts.io.into_inner(), parts.read_buf, (self.place, permit));
+        let upgraded = Upgraded::new(parts.io.into_inner(), parts.read_buf, (self.place, open, permit));
         let mut reply = Reply::new(head, ReplyBody::empty());
         reply.upgraded = Some(upgraded);
         Ok(reply)

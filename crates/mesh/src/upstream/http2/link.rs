@@ -2,9 +2,9 @@
 
 use std::{
     io,
-    pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll},
+    pin::pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::Poll,
     time::Duration,
 };
 
@@ -12,17 +12,21 @@ use bytes::Bytes;
 use futures::future::poll_fn;
 use h2::{Ping, Reason, RecvStream, client::SendRequest};
 use http::{Request, Response};
-use pin_project_lite::pin_project;
 
 use super::{
-    super::{About, Failure, Fault, Progress, Reply, ReplyBody, Stream},
-    Body as ReplyStream, Counted, Pool,
+    super::{About, Failure, Fault, Progress, Reply, ReplyBody, Stream, open::Open},
+    Body as ReplyStream, Counted, Life, Pool,
     pump::Pump,
 };
-use crate::body::Body;
+use crate::{batched::Batched, body::Body, cluster::Host};
 
-/// How much a host may send unasked, per stream and per connection.
-const WINDOW: u32 = 1 << 20;
+/// How much a host may send unasked on one stream: what a client that does not read its reply can
+/// make us hold.
+const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// How much a host may send unasked on all streams of a connection. Far more than one stream may, so
+/// that replies which nobody reads do not hold up the others.
+const CONNECTION_WINDOW: u32 = 16 << 20;
 
 /// The longest head of a reply.
 const MAX_HEAD: u32 = 64 * 1024;
@@ -45,14 +49,19 @@ pub(in crate::upstream) struct Place {
     number: u64,
     /// Given back at the end.
     sender: Option<SendRequest<Bytes>>,
+    life: Arc<Life>,
 }
 
 /// Greets the host and waits until it has told its settings: its limit on streams must be known
 /// before the first burst, and a host that does not speak HTTP/2 shows itself.
-pub(super) async fn greet(stream: Stream, counted: Counted) -> io::Result<SendRequest<Bytes>> {
+pub(super) async fn greet(
+    stream: Stream,
+    mut counted: Counted,
+    host: &Host,
+) -> io::Result<SendRequest<Bytes>> {
     let handshake = h2::client::Builder::new()
-        .initial_window_size(WINDOW)
-        .initial_connection_window_size(WINDOW)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEAD)
         .max_concurrent_reset_streams(1024)
         .reset_stream_duration(RESET_MEMORY)
@@ -73,53 +82,19 @@ pub(super) async fn greet(stream: Stream, counted: Counted) -> io::Result<SendRe
         })
         .await?;
     }
+    counted.open = Some(Open::new(host));
     tokio::spawn(async move {
-        let _counted = counted;
-        if let Err(error) = (Batched {
-            connection,
-            yielded: false,
-        })
-        .await
-        {
+        let ended = Batched::new(connection).await;
+        counted.end(ended.is_err());
+        if let Err(error) = ended {
             tracing::debug!(%error, "connection to an upstream failed");
         }
     });
     Ok(sender)
 }
 
-pin_project! {
-    /// Lets all that is ready run before it polls the connection. Whoever sends a request wakes the
-    /// connection, which the runtime would run next: every request would be a write of its own.
-    struct Batched<C> {
-        #[pin]
-        connection: C,
-        yielded: bool,
-    }
-}
-
-impl<C: Future> Future for Batched<C> {
-    type Output = C::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
-        let this = self.project();
-        *this.yielded = !*this.yielded;
-        match *this.yielded {
-            true => {
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            false => this.connection.poll(cx),
-        }
-    }
-}
-
 impl Lease {
-    pub(super) fn new(sender: SendRequest<Bytes>, about: About, reused: bool, pool: Arc<Pool>) -> Self {
-        let place = Place {
-            pool,
-            number: about.number,
-            sender: Some(sender),
-        };
+    pub(super) fn new(about: About, reused: bool, place: Place) -> Self {
         Self { about, reused, place }
     }
 
@@ -181,8 +156,21 @@ impl Lease {
     }
 }
 
+impl Place {
+    pub(super) fn new(pool: Arc<Pool>, number: u64, life: Arc<Life>, sender: SendRequest<Bytes>) -> Self {
+        life.requests.fetch_add(1, Relaxed);
+        Self {
+            pool,
+            number,
+            sender: Some(sender),
+            life,
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
+        self.life.requests.fetch_sub(1, Relaxed);
         if let Some(sender) = self.sender.take() {
             self.pool.release(self.number, sender);
         }

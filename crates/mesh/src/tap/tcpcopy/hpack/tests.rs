@@ -22,11 +22,9 @@ fn pairs(fields: &[(&str, &str)]) -> Vec<Pair> {
 }
 
 fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u32> = text.chars().filter_map(|char| char.to_digit(16)).collect();
-    digits
-        .chunks(2)
-        .map(|pair| (pair[0] * 16 + pair[1]) as u8)
-        .collect()
+    let digits: String = text.split_whitespace().collect();
+    let pair = |at| u8::from_str_radix(digits.get(at..at + 2).unwrap(), 16).unwrap();
+    (0..digits.len()).step_by(2).map(pair).collect()
 }
 
 const FIRST: &str = "8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff";
