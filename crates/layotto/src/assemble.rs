@@ -166,8 +166,9 @@ async fn serve(
         shown: shown.clone(),
     });
     side.serve(admin, access, &process);
-    let pid_file = PidFile::write(config.pid.as_deref(), data_dir)?;
     process.startup.up();
+    // Last: whoever waits for the file finds a process that is ready.
+    let pid_file = PidFile::write(config.pid.as_deref(), data_dir)?;
     process.mesh_metrics.set_state(admin::RUNNING);
     for component in &managed {
         process
@@ -184,9 +185,10 @@ async fn serve(
             asked: Arc::clone(&asked),
         };
         let (config, draining) = (config.clone(), process.draining.clone());
+        let stamp = loaded.stamp;
         process
             .tasks
-            .spawn(async move { reload.run(&config, draining).await });
+            .spawn(async move { reload.run(&config, stamp, draining).await });
     } else {
         let banner = crate::banner::text(config, data_dir.path());
         // A closed standard output must not end the process.

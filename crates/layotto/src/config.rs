@@ -18,6 +18,7 @@ pub mod reference;
 mod references;
 mod report;
 mod runtime;
+pub mod stamp;
 mod suggest;
 mod yaml;
 
@@ -59,6 +60,8 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// The folder where relative paths are looked up second.
     pub dir: PathBuf,
+    /// What the file was like before it was read; 0 for the built-in one.
+    pub stamp: u64,
     /// What is worth a warning; no errors.
     pub report: Report,
     /// The file as JSON, without secrets.
@@ -93,6 +96,8 @@ pub fn process_env(name: &str) -> Option<String> {
 /// Reads and checks a file. Opens nothing else. The error has every error found.
 pub fn load(file: &Path, registry: &Registry, env: Env<'_>) -> Result<Loaded, Report> {
     let name: Arc<str> = file.to_string_lossy().into();
+    // Before it is read: a change in between is noticed later.
+    let stamp = stamp::of_file(file);
     let bytes = read_capped(file).map_err(|error| {
         let findings = Findings::default();
         findings.error(whole(&name), format!("cannot be read: {error}"));
@@ -101,7 +106,7 @@ pub fn load(file: &Path, registry: &Registry, env: Env<'_>) -> Result<Loaded, Re
     let dir = file.parent().unwrap_or(Path::new("")).to_owned();
     usable(
         read(&bytes, Format::of(file), &name, registry, env),
-        Some(file.to_owned()),
+        Some((file.to_owned(), stamp)),
         dir,
     )
 }
@@ -145,14 +150,16 @@ struct Outcome {
     shown: serde_json::Value,
 }
 
-fn usable(read: Outcome, file: Option<PathBuf>, dir: PathBuf) -> Result<Loaded, Report> {
+fn usable(read: Outcome, file: Option<(PathBuf, u64)>, dir: PathBuf) -> Result<Loaded, Report> {
     if !read.report.is_usable() {
         return Err(read.report);
     }
+    let (file, stamp) = file.unzip();
     Ok(Loaded {
         config: read.config,
         file,
         dir,
+        stamp: stamp.unwrap_or_default(),
         report: read.report,
         shown: read.shown,
     })

@@ -1,14 +1,7 @@
 //! A changed configuration: noticed, read, and applied to what a running process can change. A
 //! file that is broken changes nothing.
 
-use std::{
-    collections::hash_map::DefaultHasher,
-    fs,
-    hash::{Hash, Hasher},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use layotto_core::Registry;
@@ -18,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{self, Config, Loaded},
+    config::{self, Config, Loaded, stamp},
     plane::Plane,
 };
 
@@ -62,24 +55,29 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Applies every change until `shutdown`. `config` is what runs at the beginning.
-    pub async fn run(self, config: &Config, shutdown: CancellationToken) {
+    /// Applies every change until `shutdown`. `config` is what runs at the beginning, `stamp` what
+    /// the file was like when that was read.
+    pub async fn run(self, config: &Config, stamp: u64, shutdown: CancellationToken) {
         let mut folders = folders(config);
-        let mut seen = stamp(&self.file, &folders);
+        let mut seen = (stamp, stamp::of_folders(&folders));
         loop {
             let asked = tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = self.asked.notified() => true,
                 () = tokio::time::sleep(LOOK_EVERY) => false,
             };
-            let now = stamp(&self.file, &folders);
+            let now = (stamp::of_file(&self.file), stamp::of_folders(&folders));
             if !asked && now == seen {
                 continue;
             }
+            // As it was before it is read: what changes meanwhile is noticed next time.
             seen = now;
             if let Some(loaded) = self.read().await {
-                folders = self::folders(&loaded.config);
-                seen = stamp(&self.file, &folders);
+                let new = self::folders(&loaded.config);
+                if new != folders {
+                    folders = new;
+                    seen.1 = stamp::of_folders(&folders);
+                }
                 self.apply(loaded).await;
             }
         }
@@ -141,40 +139,6 @@ fn folders(config: &Config) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Changes when a file does. A link that points elsewhere counts, as Kubernetes swaps links. Cheap
-/// enough to be asked in place: one question to the system for each file.
-fn stamp(file: &Path, folders: &[PathBuf]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    stamp_file(file, &mut hasher);
-    for folder in folders {
-        let mut entries: Vec<_> = fs::read_dir(folder)
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .collect();
-        entries.sort();
-        for entry in entries {
-            entry.hash(&mut hasher);
-            stamp_file(&entry, &mut hasher);
-        }
-    }
-    hasher.finish()
-}
-
-fn stamp_file(file: &Path, hasher: &mut DefaultHasher) {
-    use std::os::unix::fs::MetadataExt;
-    if let Ok(data) = fs::metadata(file) {
-        (
-            data.dev(),
-            data.ino(),
-            data.len(),
-            data.mtime(),
-            data.mtime_nsec(),
-        )
-            .hash(hasher);
-    }
-}
-
 /// The parts of a configuration that a running process cannot change.
 fn fixed(shown: &Value) -> Value {
     let mut fixed = shown.clone();
@@ -204,32 +168,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn a_stamp_changes_with_the_file_and_with_what_a_link_points_to() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        fs::write(path("a"), "1").unwrap();
-        fs::write(path("b"), "1").unwrap();
-        std::os::unix::fs::symlink(path("a"), path("link")).unwrap();
-        let first = stamp(&path("link"), &[]);
-        assert_eq!(first, stamp(&path("link"), &[]));
-        fs::remove_file(path("link")).unwrap();
-        std::os::unix::fs::symlink(path("b"), path("link")).unwrap();
-        let second = stamp(&path("link"), &[]);
-        assert_ne!(first, second);
-        fs::write(path("b"), "23").unwrap();
-        assert_ne!(second, stamp(&path("link"), &[]));
-    }
-
-    #[test]
-    fn a_stamp_changes_with_a_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        let folders = [folder.path().to_owned()];
-        let before = stamp(Path::new("none"), &folders);
-        fs::write(folder.path().join("a"), "1").unwrap();
-        assert_ne!(before, stamp(Path::new("none"), &folders));
-    }
 
     #[test]
     fn routes_clusters_and_filters_are_not_fixed_and_runtimes_are() {

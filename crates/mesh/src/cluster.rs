@@ -292,8 +292,13 @@ impl Cluster {
 
     /// How connections to `host` are made safe; `None`: they are plain.
     pub fn tls(&self, host: &Host) -> Option<&dyn Secure> {
+        Some(self.connector(host)?)
+    }
+
+    /// What secures bytes to `host` that are no requests; `None`: they stay as they are.
+    pub fn connector(&self, host: &Host) -> Option<&Connector> {
         let tls = self.tls.as_ref().filter(|_| !host.tls_disable)?;
-        Some(tls.connector.as_ref()?)
+        tls.connector.as_ref()
     }
 
     fn tls_context(&self) -> Option<&TlsContext> {

@@ -9,7 +9,7 @@ mod fault;
 mod flow_control;
 pub mod grpc_metric;
 mod ip_access;
-mod payload_limit;
+pub mod payload_limit;
 #[cfg(test)]
 pub(crate) mod testing;
 

@@ -46,7 +46,7 @@ pub enum End {
     /// Requests.
     Front(Box<Front>),
     /// Connections.
-    Tcp(Arc<TcpProxy>),
+    Tcp(TcpProxy),
 }
 
 impl Built {
@@ -145,7 +145,7 @@ impl Plane {
                 Front::proxy(&listener.name, filters, table, clusters, http)
             }
             Terminal::TcpProxy(config) => {
-                return Ok(End::Tcp(Arc::new(TcpProxy::build(config, clusters)?)));
+                return Ok(End::Tcp(TcpProxy::build(config, clusters)?));
             }
             Terminal::Later { filter } => bail!("{filter} is not supported yet"),
         };

@@ -2,12 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use layotto_mesh::{
     Listener, drain,
     filter::Filter,
     front::Slot,
     listener::SettingsSlot,
     metrics::Metrics,
+    proxy::tcp::TcpProxy,
     stack::{self, catch_panic},
     tap::{ReadTap, tcpcopy::Tcpcopy},
     tls,
@@ -29,8 +31,7 @@ pub struct Open {
     pub tcpcopy: Option<Arc<Tcpcopy>>,
     pub drain: drain::Signal,
     pub watch: drain::Watch,
-    /// What answers requests; `None`: connections are passed on.
-    slot: Option<Slot>,
+    place: Place,
     tls: tls::server::Slot,
     socket: Option<(Bound, SettingsSlot)>,
 }
@@ -49,12 +50,9 @@ impl Open {
         } = planned;
         let tls = tls::server::Slot::new(acceptor);
         let settings = settings(&config, tcpcopy.as_ref(), &tls);
-        let (slot, end) = match end {
-            End::Front(front) => {
-                let slot = Slot::new(*front);
-                (Some(slot.clone()), Serves::Requests(slot))
-            }
-            End::Tcp(proxy) => (None, Serves::Connections(proxy)),
+        let served = match end {
+            End::Front(front) => Place::Requests(Slot::new(*front)),
+            End::Tcp(proxy) => Place::Connections(Arc::new(ArcSwap::from_pointee(proxy))),
         };
         let socket = socket.map(|socket| {
             let bound = Bound {
@@ -64,7 +62,7 @@ impl Open {
             let place = socket.settings();
             place.swap(settings);
             metrics.listener(&config.name).watch(socket.connections());
-            end.serve(socket, watch.clone());
+            served.clone().serve(socket, watch.clone());
             (bound, place)
         });
         Self {
@@ -73,7 +71,7 @@ impl Open {
             tcpcopy,
             drain: drain.unwrap_or_else(|| drain::channel().0),
             watch,
-            slot,
+            place: served,
             tls,
             socket,
         }
@@ -84,8 +82,7 @@ impl Open {
         let raw = |terminal: &Terminal| matches!(terminal, Terminal::TcpProxy(_));
         self.config.address == listener.address
             && self.socket.is_some() == listener.opens()
-            && !raw(&self.config.terminal)
-            && !raw(&listener.terminal)
+            && raw(&self.config.terminal) == raw(&listener.terminal)
     }
 
     /// The same listener with another configuration. One that moved is a new one: the old one
@@ -96,8 +93,11 @@ impl Open {
             self.close();
             return open;
         }
-        if let (Some(slot), End::Front(front)) = (&self.slot, planned.end) {
-            slot.swap(*front);
+        match (&self.place, planned.end) {
+            (Place::Requests(slot), End::Front(front)) => slot.swap(*front),
+            (Place::Connections(slot), End::Tcp(proxy)) => slot.store(Arc::new(proxy)),
+            // One that serves something else is not at the same place.
+            (Place::Requests(_), End::Tcp(_)) | (Place::Connections(_), End::Front(_)) => {}
         }
         self.tls.set(planned.tls);
         if let Some((_, place)) = &self.socket {
@@ -117,19 +117,23 @@ impl Open {
     /// How others find it.
     pub fn entry(&self) -> Entry {
         Entry {
-            slot: self.slot.clone(),
+            slot: match &self.place {
+                Place::Requests(slot) => Some(slot.clone()),
+                Place::Connections(_) => None,
+            },
             socket: self.socket.as_ref().map(|(bound, _)| bound.clone()),
         }
     }
 }
 
-/// What a socket serves.
-enum Serves {
+/// What a socket serves: the place of what can be changed under it.
+#[derive(Clone)]
+enum Place {
     Requests(Slot),
-    Connections(Arc<layotto_mesh::proxy::tcp::TcpProxy>),
+    Connections(Arc<ArcSwap<TcpProxy>>),
 }
 
-impl Serves {
+impl Place {
     fn serve(self, socket: Listener, watch: drain::Watch) {
         match self {
             Self::Requests(slot) => {

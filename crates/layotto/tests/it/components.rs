@@ -34,7 +34,7 @@ async fn what_is_not_built_yet_is_down_and_the_rest_works() {
     let sections = json!({
         "hellos": {"helloworld": {"type": "helloworld"}},
         "state": {"redis": {"type": "redis", "metadata": {"redisHost": "h:1"}}},
-        "rpcs": {"mosn": {"config": {"channel": [{"protocol": "http", "listener": "egress"}]}}},
+        "rpcs": {"mosn": {"config": {"channel": [{"protocol": "bolt", "listener": "egress"}]}}},
     });
     let mut process = Sidecar::with_config(folder.path(), &config(port, actuator, &sections), &[]);
     assert!(process.wait_for_port(actuator), "{}", process.output());

@@ -95,7 +95,7 @@ struct Tally {
 fn needs_nothing_later(case: &Json) -> bool {
     let text = case.to_string();
     let setup = case.get("setup").cloned().unwrap_or_default();
-    let later = ["stream_filters", "extra_listeners", "routers"];
+    let later = ["extra_listeners", "routers"];
     !LATER.iter().any(|needle| text.contains(needle)) && !later.iter().any(|key| setup.get(key).is_some())
 }
 

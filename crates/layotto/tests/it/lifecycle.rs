@@ -126,7 +126,7 @@ async fn the_metrics_name_each_measure_once_whatever_the_number_of_listeners() {
     let all = types.len();
     types.dedup();
     assert_eq!(types.len(), all, "{page}");
-    for listener in ["grpc", "other", "actuator", "metrics"] {
+    for listener in ["grpc", "other", "actuator"] {
         let line = format!("layotto_connections{{listener=\"{listener}\"}}");
         assert!(page.contains(&line), "{line}: {page}");
     }

@@ -9,5 +9,6 @@ mod deviations;
 mod golden;
 mod lifecycle;
 mod limits;
+mod mesh;
 mod safety;
 mod sidecar;

@@ -32,7 +32,8 @@ use crate::{
 /// How many hosts are tried before a client is sent away.
 const TRIES: usize = 3;
 
-/// The TLS that a host of a cluster is spoken to with; `None`: plain text.
+/// The TLS that a host of a cluster is spoken to with, instead of the cluster's own; `None`: plain
+/// text.
 pub type Secure = Box<dyn Fn(&Cluster, &Host) -> Option<Connector> + Send + Sync>;
 
 /// Passes connections on to clusters.
@@ -115,7 +116,11 @@ impl TcpProxy {
 
     async fn dial(&self, cluster: &Cluster, host: &Host) -> io::Result<Far> {
         let far = dial(&host.address).await?;
-        let Some(connector) = self.secure.as_ref().and_then(|secure| secure(cluster, host)) else {
+        let connector = match &self.secure {
+            Some(secure) => secure(cluster, host),
+            None => cluster.connector(host).cloned(),
+        };
+        let Some(connector) = connector else {
             return Ok(far);
         };
         let name = match (&host.hostname, &host.address) {

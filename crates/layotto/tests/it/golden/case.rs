@@ -45,11 +45,14 @@ pub async fn run(case: &Json) -> Vec<Difference> {
     };
     let rules = rules(&case);
     let is_whole_file = case["config"].get("servers").is_some();
-    let config = if is_whole_file {
+    let mut config = if is_whole_file {
         case["config"].clone()
     } else {
         sidecar::config(grpc, actuator, &confined(&case["config"], folder.path()))
     };
+    if let Some(filters) = setup.get("stream_filters") {
+        config["servers"][0]["listeners"][0]["stream_filters"] = filters.clone();
+    }
     let env = setup.get("env").and_then(Json::as_object).into_iter().flatten();
     let mut env: Vec<_> = env
         .map(|(k, v)| (k.clone(), v.as_str().unwrap().to_owned()))
