@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     BoxError,
-    batched::Batched,
+    batched::{Batched, Corked},
     drain,
     listener::{Config, Protocol, Window},
 };
@@ -186,11 +186,12 @@ where
             .await
         }
         Version::Http2 => {
-            let io = TokioIo::new(wire);
+            let wire = Corked::new(wire);
+            let io = TokioIo::new(wire.clone());
             let tasks = StreamTasks(open.clone());
             let connection = http2(&config, tasks).serve_connection(io, requests);
-            let connection = pin!(Batched::new(connection));
-            let end = |connection: Pin<&mut Batched<_>>| {
+            let connection = pin!(Batched::new(connection, wire));
+            let end = |connection: Pin<&mut Batched<_, _>>| {
                 http2::Connection::graceful_shutdown(connection.inner());
             };
             let idle = |limit| idle(&open, limit);

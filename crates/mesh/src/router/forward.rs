@@ -17,7 +17,7 @@ pub struct Forward {
     pub timeout: Duration,
     /// When a failed try is followed by another one; `None` never.
     pub retry: Option<RetryPolicy>,
-    /// The protocol spoken to the upstream; `None`: as the client.
+    /// The protocol spoken to the upstream; `None`: what the proxy is set to.
     pub upstream_protocol: Option<Protocol>,
     /// Whether `Host` becomes the chosen host's name.
     pub auto_host_rewrite: bool,

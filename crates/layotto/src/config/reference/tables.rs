@@ -229,7 +229,7 @@ pub(super) const LISTENER: &[Row] = &[
         "text",
         "",
         r#""ingress""#,
-        "`ingress` (calls to the application) or `egress` (from it); any other word says nothing.",
+        "`ingress` (calls to the application) or `egress` (from it), for people: nothing depends on it.",
     ),
     key(
         "inspector",

@@ -36,7 +36,8 @@ pub struct ForwardAction {
     pub auto_host_rewrite_header: String,
     /// Whether to ask for the name of the chosen host. Default false.
     pub auto_host_rewrite: bool,
-    /// The protocol spoken to the cluster: `Http1` or `Http2`. Default or `Auto`: as the client.
+    /// The protocol spoken to the cluster: `Http1` or `Http2`. Default or `Auto`: what the filter
+    /// `proxy` says, else as the client.
     pub upstream_protocol: String,
     /// Headers that requests get.
     pub request_headers_to_add: Vec<HeaderToAdd>,

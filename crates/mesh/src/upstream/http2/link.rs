@@ -18,7 +18,11 @@ use super::{
     Body as ReplyStream, Counted, Life, Pool,
     pump::Pump,
 };
-use crate::{batched::Batched, body::Body, cluster::Host};
+use crate::{
+    batched::{Batched, Corked},
+    body::Body,
+    cluster::Host,
+};
 
 /// How much a host may send unasked on one stream: what a client that does not read its reply can
 /// make us hold.
@@ -59,6 +63,7 @@ pub(super) async fn greet(
     mut counted: Counted,
     host: &Host,
 ) -> io::Result<SendRequest<Bytes>> {
+    let stream = Corked::new(stream);
     let handshake = h2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -66,7 +71,7 @@ pub(super) async fn greet(
         .max_concurrent_reset_streams(1024)
         .reset_stream_duration(RESET_MEMORY)
         .enable_push(false)
-        .handshake(stream);
+        .handshake(stream.clone());
     let (sender, mut connection) = handshake.await.map_err(io::Error::other)?;
     let mut pings = connection
         .ping_pong()
@@ -84,7 +89,7 @@ pub(super) async fn greet(
     }
     counted.open = Some(Open::new(host));
     tokio::spawn(async move {
-        let ended = Batched::new(connection).await;
+        let ended = Batched::new(connection, stream).await;
         counted.end(ended.is_err());
         if let Err(error) = ended {
             tracing::debug!(%error, "connection to an upstream failed");

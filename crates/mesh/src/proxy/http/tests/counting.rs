@@ -42,6 +42,33 @@ async fn a_good_reply_counts_as_such_once_it_has_ended() {
 }
 
 #[tokio::test]
+async fn a_reply_that_is_dropped_at_its_end_was_not_given_up() {
+    let go = Arc::new(Notify::new());
+    let told = go.clone();
+    let server = Server::start(Protocol::Http1, move |_| {
+        let told = told.clone();
+        async move {
+            let (feed, body) = fed();
+            tokio::spawn(async move {
+                told.notified().await;
+                feed.send(Ok(Frame::data("ab".into()))).await.unwrap();
+            });
+            let reply = http::Response::builder().header("content-length", "2");
+            reply.body(body).unwrap()
+        }
+    })
+    .await;
+    let cluster = cluster(&[server.address], ClusterConfig::default());
+    let (reply, _) = ask(get(), &plain(), &cluster).await;
+    let mut body = reply.into_body();
+    go.notify_one();
+    soon(body.frame()).await.unwrap().unwrap();
+    assert!(http_body::Body::is_end_stream(&body));
+    drop(body);
+    assert_eq!(of_one(&cluster), [("request_total", 1), ("response_success", 1)]);
+}
+
+#[tokio::test]
 async fn a_retry_counts_where_it_goes_and_a_bad_reply_where_it_came_from() {
     let bad = Server::start(Protocol::Http1, |_| status(503)).await;
     let good = Server::start(Protocol::Http1, echo).await;
