@@ -68,7 +68,8 @@ impl Pool {
                     true => return Ok(lease),
                     false => continue,
                 },
-                Step::Connect(place, permit) => return make(cluster, host, place, permit).await,
+                // Boxed, as it takes much room and is seldom.
+                Step::Connect(place, permit) => return Box::pin(make(cluster, host, place, permit)).await,
                 Step::Wait(grant) => Waiting::new(self, grant),
             };
             if pending.is_none() {

@@ -113,7 +113,10 @@ impl Pool {
         loop {
             let wait = match self.step(cluster, fresh) {
                 Step::Take(lease) => return Ok(lease),
-                Step::Make(making, permit) => return self.make(cluster, host, making, permit).await,
+                // Boxed, as a greeting takes much room and is seldom.
+                Step::Make(making, permit) => {
+                    return Box::pin(self.make(cluster, host, making, permit)).await;
+                }
                 Step::Wait(grant) => Waiting::new(self, grant),
             };
             if pending.is_none() {

@@ -165,7 +165,9 @@ impl Lease {
         let mut closed = false;
         let reply = poll_fn(|cx| link.poll(cx, &mut closed, |cx| reply.as_mut().poll(cx))).await;
         match reply {
-            Ok(reply) if reply.status() == StatusCode::SWITCHING_PROTOCOLS => self.upgrade(reply).await,
+            Ok(reply) if reply.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Box::pin(self.upgrade(reply)).await
+            }
             Ok(reply) => Ok(self.answer(reply, closed, progress)),
             Err(error) => {
                 let failure = failure(error);
