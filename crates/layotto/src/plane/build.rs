@@ -95,8 +95,9 @@ impl Plane {
         shared: &Shared<'_>,
         before: Option<&Open>,
     ) -> anyhow::Result<Planned> {
+        let mut known: Vec<_> = before.map(|open| open.filters.clone()).unwrap_or_default();
         let filters = listener.stream_filters.iter().map(|filter| {
-            let built = self.filter(filter, listener, before)?;
+            let built = self.filter(filter, listener, &mut known)?;
             Ok((filter.clone(), built))
         });
         let filters = filters.collect::<anyhow::Result<Vec<_>>>()?;
@@ -166,19 +167,19 @@ impl Plane {
         ))
     }
 
-    /// The filter as it is, if its configuration did not change: it goes on with its counts.
+    /// One of the `known` filters, if its configuration did not change: it goes on with its counts,
+    /// and stands for no other one.
     fn filter(
         &self,
         filter: &StreamFilter,
         listener: &config::Listener,
-        before: Option<&Open>,
+        known: &mut Vec<(StreamFilter, Arc<dyn Filter>)>,
     ) -> anyhow::Result<Arc<dyn Filter>> {
-        let same = |other: &&(StreamFilter, Arc<dyn Filter>)| {
+        let same = |other: &(StreamFilter, Arc<dyn Filter>)| {
             other.0.type_name == filter.type_name && other.0.config == filter.config
         };
-        let known = before.and_then(|open| open.filters.iter().find(same));
-        if let Some((_, known)) = known {
-            return Ok(Arc::clone(known));
+        if let Some(at) = known.iter().position(same) {
+            return Ok(known.remove(at).1);
         }
         if let Some(own) = (self.parts.own_filters)(&filter.type_name) {
             return Ok(own);
