@@ -110,6 +110,7 @@ impl Terminal for Front {
     fn call(&self, request: Request) -> BoxFuture<'_, Response> {
         match &self.end {
             End::Service(terminal) => Next::new(&self.after, &**terminal).run(request),
+            End::Proxy(routed) if self.after.is_empty() => routed.call(request),
             End::Proxy(routed) => Next::new(&self.after, routed).run(routed.choose(request)),
         }
     }
@@ -129,8 +130,7 @@ impl Routed {
 
 impl Terminal for Routed {
     fn call(&self, request: Request) -> BoxFuture<'_, Response> {
-        let route = Exchange::of(request.extensions()).and_then(|exchange| exchange.facts().route.clone());
-        Box::pin(async move { self.http.handle(request, route.as_ref(), &self.clusters).await })
+        Box::pin(self.http.answer(request, &self.routes, &self.clusters))
     }
 }
 
@@ -178,10 +178,11 @@ impl Slot {
         let slot = self.clone();
         tower::service_fn(move |request: http::Request<Incoming>| {
             let front = slot.front();
-            async move {
+            // Boxed, as the layers above move it from one to the next.
+            Box::pin(async move {
                 let connection = Info::of(request.extensions()).cloned();
                 Ok(front.answer(request.map(Body::from), connection).await)
-            }
+            })
         })
     }
 }

@@ -31,7 +31,7 @@ use crate::{
     filter::{Request, Response},
     proxy::config::ProxyConfig,
     reply::Kind,
-    router::{Action, Direct, Forward, Redirect, Route},
+    router::{Action, Direct, Forward, Redirect, Route, Table},
     upstream::Protocol,
 };
 
@@ -98,15 +98,35 @@ impl Http {
         Self { settings, drain }
     }
 
-    /// Answers a request by its route: from a cluster, or on the spot.
-    pub async fn handle(
+    /// Answers a request by the route that its exchange names, else by the one that `routes` finds:
+    /// from a cluster, or on the spot.
+    pub async fn answer(&self, request: Request, routes: &Table, clusters: &Clusters) -> Response {
+        let (mut head, body) = request.into_parts();
+        let exchange = exchange_of(&mut head);
+        let known = exchange.facts().route.clone();
+        let route = known.or_else(|| {
+            let found = routes.find(&head, &exchange).cloned();
+            exchange.facts().route.clone_from(&found);
+            found
+        });
+        self.act((head, body), exchange, route.as_ref(), clusters).await
+    }
+
+    /// Answers a request by `route`.
+    #[cfg(test)]
+    async fn handle(&self, request: Request, route: Option<&Arc<Route>>, clusters: &Clusters) -> Response {
+        let (mut head, body) = request.into_parts();
+        let exchange = exchange_of(&mut head);
+        self.act((head, body), exchange, route, clusters).await
+    }
+
+    async fn act(
         &self,
-        request: Request,
+        (head, body): (request::Parts, Body),
+        exchange: Exchange,
         route: Option<&Arc<Route>>,
         clusters: &Clusters,
     ) -> Response {
-        let (mut head, body) = request.into_parts();
-        let exchange = exchange_of(&mut head);
         let kind = Kind::of(&head.headers);
         let Some(route) = route else {
             exchange.flag(Flags::NO_ROUTE);
@@ -160,7 +180,7 @@ impl Http {
                 return refuse(kind, refusal);
             }
         };
-        let attempts = Attempts::new(self, (route, forward), protocol, cluster, &exchange, (head, body));
+        let mut attempts = Attempts::new(self, (route, forward), protocol, cluster, &exchange, (head, body));
         match attempts.run().await {
             Ok(reply) => edited(reply, route, &exchange),
             Err(refusal) => refuse(kind, refusal),

@@ -122,7 +122,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// The reply, or why there is none.
-    pub(super) async fn run(mut self) -> Result<Response, Refusal> {
+    pub(super) async fn run(&mut self) -> Result<Response, Refusal> {
         let reply = self.go_on().await;
         self.done = true;
         reply
