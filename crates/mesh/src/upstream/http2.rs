@@ -150,9 +150,15 @@ impl Pool {
             return Step::Wait(state.waiting.push());
         }
         let permit = cluster.limits().try_connection().ok();
-        // As over HTTP/1.1, a pool may have one in spite of the limit.
-        if permit.is_none() && !state.links.is_empty() {
-            return Step::Wait(state.waiting.push());
+        if permit.is_none() {
+            // There is no fresh one to be had, and nobody wakes who waits beside one with room.
+            if let Some(lease) = self.take(&mut state) {
+                return Step::Take(lease);
+            }
+            // As over HTTP/1.1, a pool may have one in spite of the limit.
+            if !state.links.is_empty() {
+                return Step::Wait(state.waiting.push());
+            }
         }
         state.making = true;
         Step::Make(Making(Some(self.clone())), permit)
@@ -200,6 +206,10 @@ impl Pool {
                 break;
             };
             back = state.waiting.grant(Grant::Lease(Box::new(lease))).err();
+        }
+        // The last connection may have been found dead, though its streams are not done.
+        if state.links.is_empty() && !state.making {
+            drop(state.waiting.grant(Grant::Look));
         }
         drop(state);
         drop(back);
