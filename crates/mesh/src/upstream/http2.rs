@@ -334,8 +334,11 @@ impl Link {
     fn lease(&mut self, pool: Arc<Pool>) -> Option<Lease> {
         let mut sender = self.spare.pop().unwrap_or_else(|| self.sender.clone());
         let mut cx = Context::from_waker(Waker::noop());
-        if let Poll::Ready(Err(_)) = sender.poll_ready(&mut cx) {
-            return None;
+        match sender.poll_ready(&mut cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => return None,
+            // What it began last was given up, and is not even open.
+            Poll::Pending => sender = self.sender.clone(),
         }
         Some(self.lend(sender, pool))
     }

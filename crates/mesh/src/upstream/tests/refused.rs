@@ -58,3 +58,46 @@ async fn who_waits_does_not_wait_for_the_last_stream_of_a_connection_that_said_f
     ends.abort();
     assert!(!soon(waiting).await.unwrap().is_reused());
 }
+
+/// Allows `streams` at a time, and later none; answers nothing.
+async fn closing_down(mut stream: tokio::net::TcpStream) {
+    let settings = |streams: u8| [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, streams];
+    let mut preface = [0; 24];
+    stream.read_exact(&mut preface).await.unwrap();
+    stream.write_all(&settings(100)).await.unwrap();
+    let mut head = [0; 9];
+    while stream.read_exact(&mut head).await.is_ok() {
+        let [_, high, low, kind, flags, ..] = head;
+        let mut payload = vec![0; usize::from(u16::from_be_bytes([high, low]))];
+        stream.read_exact(&mut payload).await.unwrap();
+        let acknowledged = [0, 0, low, kind, 1, 0, 0, 0, 0];
+        match (kind, flags) {
+            (4, 0) => stream.write_all(&[0, 0, 0, 4, 1, 0, 0, 0, 0]).await.unwrap(),
+            (6, 0) => {
+                stream
+                    .write_all(&[&acknowledged, &*payload].concat())
+                    .await
+                    .unwrap();
+                stream.write_all(&settings(0)).await.unwrap();
+            }
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_given_up_before_its_stream_is_open_harms_no_other() {
+    let server = Server::raw(|stream, _| closing_down(stream)).await;
+    let cluster = cluster(&[server.address], ClusterConfig::default());
+    let first = soon(lease(&cluster, Protocol::Http2)).await.unwrap();
+    // That no more streams are allowed has arrived.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    {
+        let mut given_up = pin!(first.send(get(Protocol::Http2), None));
+        assert!(futures::poll!(&mut given_up).is_pending());
+    }
+    let second = soon(lease(&cluster, Protocol::Http2)).await.unwrap();
+    let mut waits = pin!(second.send(get(Protocol::Http2), None));
+    let sent = futures::poll!(&mut waits);
+    assert!(sent.is_pending(), "{sent:?}");
+}
