@@ -12,10 +12,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use tokio::{
-    net::{TcpStream, UnixStream},
-    time::timeout,
-};
+use tokio::time::timeout;
 
 pub use self::config::{IdleTimeout, Network, OTHER_KEYS, RouteConfig, TcpProxyConfig};
 use self::{
@@ -23,25 +20,20 @@ use self::{
     relay::{Far, relay},
 };
 use crate::{
-    Address, ConfigError,
+    ConfigError,
     cluster::{Cluster, Clusters, Host, Pick},
     connection::{Info, RawService, Remote, Wire},
-    tls::client::Connector,
+    upstream::{Open, dial, server_name},
 };
 
 /// How many hosts are tried before a client is sent away.
 const TRIES: usize = 3;
-
-/// The TLS that a host of a cluster is spoken to with, instead of the cluster's own; `None`: plain
-/// text.
-pub type Secure = Box<dyn Fn(&Cluster, &Host) -> Option<Connector> + Send + Sync>;
 
 /// Passes connections on to clusters.
 pub struct TcpProxy {
     routes: Vec<Route>,
     idle_timeout: Option<Duration>,
     clusters: Arc<Clusters>,
-    secure: Option<Secure>,
 }
 
 /// A connection to a host, counted among the host's requests.
@@ -60,17 +52,7 @@ impl TcpProxy {
                 .map(IdleTimeout::get)
                 .filter(|limit| !limit.is_zero()),
             clusters,
-            secure: None,
         })
-    }
-
-    /// The same, speaking TLS with the hosts that `secure` knows a connector for.
-    #[must_use]
-    pub fn with_tls(self, secure: Secure) -> Self {
-        Self {
-            secure: Some(secure),
-            ..self
-        }
     }
 
     fn cluster(&self, info: &Info) -> Option<&Arc<Cluster>> {
@@ -88,7 +70,7 @@ impl TcpProxy {
             Ok(permit) => permit,
             Err(error) => return tracing::debug!(%remote, listener, %error, "closed"),
         };
-        let Some((far, _busy)) = self.connect(cluster, hash(&info)).await else {
+        let Some((far, _counted)) = connect(cluster, hash(&info)).await else {
             return tracing::debug!(%remote, listener, cluster = &*cluster.name, "closed, as no host answers");
         };
         let idle = self.idle_timeout.or(near.idle_timeout());
@@ -96,39 +78,6 @@ impl TcpProxy {
             Ok((up, down)) => tracing::debug!(%remote, listener, up, down, "closed"),
             Err(error) => tracing::debug!(%remote, listener, %error, "connection failed"),
         }
-    }
-
-    /// Connects to a host, to another one if that fails; `None`: no try was good.
-    async fn connect(&self, cluster: &Cluster, hash: u64) -> Option<(Far, Busy)> {
-        let mut tried = Vec::new();
-        while tried.len() < TRIES {
-            let host = cluster.choose(&Pick { hash, tried: &tried })?;
-            let busy = Busy::with(host.clone());
-            match timeout(cluster.connect_timeout(), self.dial(cluster, &host)).await {
-                Ok(Ok(far)) => return Some((far, busy)),
-                Ok(Err(error)) => tracing::debug!(host = &*host.name, %error, "cannot connect"),
-                Err(_) => tracing::debug!(host = &*host.name, "connecting takes too long"),
-            }
-            tried.push(host);
-        }
-        None
-    }
-
-    async fn dial(&self, cluster: &Cluster, host: &Host) -> io::Result<Far> {
-        let far = dial(&host.address).await?;
-        let connector = match &self.secure {
-            Some(secure) => secure(cluster, host),
-            None => cluster.connector(host).cloned(),
-        };
-        let Some(connector) = connector else {
-            return Ok(far);
-        };
-        let name = match (&host.hostname, &host.address) {
-            (Some(name), _) => name,
-            (None, Address::Tcp { host, .. }) => host.as_str(),
-            (None, Address::Unix(_)) => "localhost",
-        };
-        Ok(Box::new(connector.connect(far, name).await?))
     }
 }
 
@@ -160,15 +109,29 @@ impl Drop for Busy {
     }
 }
 
-async fn dial(address: &Address) -> io::Result<Far> {
-    match address {
-        Address::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream))
+/// Connects to a host, to another one if that fails; `None`: no try was good.
+async fn connect(cluster: &Cluster, hash: u64) -> Option<(Far, (Busy, Open))> {
+    let mut tried = Vec::new();
+    while tried.len() < TRIES {
+        let host = cluster.choose(&Pick { hash, tried: &tried })?;
+        let busy = Busy::with(host.clone());
+        match timeout(cluster.connect_timeout(), secured(cluster, &host)).await {
+            Ok(Ok(far)) => return Some((far, (busy, Open::new(&host)))),
+            Ok(Err(error)) => tracing::debug!(host = &*host.name, %error, "cannot connect"),
+            Err(_) => tracing::debug!(host = &*host.name, "connecting takes too long"),
         }
-        Address::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+        host.count(|stats| stats.connection_con_fail.inc());
+        tried.push(host);
     }
+    None
+}
+
+async fn secured(cluster: &Cluster, host: &Host) -> io::Result<Far> {
+    let far = dial(host).await?;
+    Ok(match cluster.connector(host) {
+        Some(connector) => Box::new(connector.connect(far, server_name(host)).await?),
+        None => Box::new(far),
+    })
 }
 
 /// What balancers that hash go by: the client's address without its port.

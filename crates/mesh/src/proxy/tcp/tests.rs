@@ -3,7 +3,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use serde_json::{Value, from_value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 
 use super::*;
@@ -107,7 +107,7 @@ async fn a_host_that_does_not_answer_is_passed_over_twice() {
 }
 
 #[tokio::test]
-async fn a_host_with_a_connector_is_spoken_to_under_tls() {
+async fn a_cluster_with_tls_is_spoken_to_under_tls() {
     let authority = Authority::new();
     let acceptor = Acceptor::build(&[authority.server(&["127.0.0.1"])], &Options::default())
         .unwrap()
@@ -124,11 +124,30 @@ async fn a_host_with_a_connector_is_spoken_to_under_tls() {
             .unwrap();
         stream.shutdown().await.unwrap();
     });
-    let clusters = clusters(json!([{"name": "c", "type": "SIMPLE", "hosts": [{"address": host}]}]));
-    let connector = Connector::new(&authority.client(), &[]).unwrap();
-    let proxy = proxy(json!({"cluster": "c"}), clusters).with_tls(Box::new(move |_, _| connector.clone()));
-    let server = serve(proxy).await;
+    let clusters = clusters(json!([{
+        "name": "c", "type": "SIMPLE", "hosts": [{"address": host}],
+        "tls_context": {"status": true, "ca_cert": authority.client().ca_cert},
+    }]));
+    let server = serve(proxy(json!({"cluster": "c"}), clusters)).await;
     assert_eq!(ask(server.address, "abc").await, "secretly abc");
+}
+
+#[tokio::test]
+async fn connections_count_as_those_of_requests_do() {
+    let hosts = json!([{"address": nobody().await.to_string()}, {"address": echo().await.to_string()}]);
+    let of = json!([{"name": "c", "type": "SIMPLE", "lb_type": "LB_REQUEST_ROUNDROBIN", "hosts": hosts}]);
+    let clusters = clusters(of);
+    let server = serve(proxy(json!({"cluster": "c"}), clusters.clone())).await;
+    assert_eq!(ask(server.address, "abc").await, "got abc");
+    server.signal.drain().await;
+    let stats = &clusters.get("c").unwrap().stats;
+    let counted = [
+        stats.connection_con_fail.get(),
+        stats.connection_total.get(),
+        stats.connection_close.get(),
+        stats.connection_active.get(),
+    ];
+    assert_eq!(counted, [1, 1, 1, 0]);
 }
 
 #[tokio::test]
