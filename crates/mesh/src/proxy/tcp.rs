@@ -21,7 +21,7 @@ use self::{
 };
 use crate::{
     ConfigError,
-    cluster::{Cluster, Clusters, Host, Pick},
+    cluster::{Cluster, Clusters, Host, Permit, Pick},
     connection::{Info, RawService, Remote, Wire},
     upstream::{Open, dial, server_name},
 };
@@ -38,6 +38,9 @@ pub struct TcpProxy {
 
 /// A connection to a host, counted among the host's requests.
 struct Busy(Arc<Host>);
+
+/// What a connection holds as long as it lasts.
+type Counted = (Permit, Busy, Open);
 
 impl TcpProxy {
     /// The proxy of a configuration. Its clusters may be unknown: clients are sent away then.
@@ -60,24 +63,26 @@ impl TcpProxy {
         self.clusters.get(&route.cluster)
     }
 
-    async fn pass(&self, near: Wire) {
-        let info = near.info().clone();
+    /// Connects a client to a host; `None`: the client is sent away.
+    async fn open(&self, info: &Info) -> Option<(Far, Counted)> {
         let (remote, listener) = (info.remote(), info.listener());
-        let Some(cluster) = self.cluster(&info) else {
-            return tracing::debug!(%remote, listener, "closed, as no route leads to a cluster");
+        let Some(cluster) = self.cluster(info) else {
+            tracing::debug!(%remote, listener, "closed, as no route leads to a cluster");
+            return None;
         };
-        let _permit = match cluster.limits().try_connection() {
+        let permit = match cluster.limits().try_connection() {
             Ok(permit) => permit,
-            Err(error) => return tracing::debug!(%remote, listener, %error, "closed"),
+            Err(error) => {
+                tracing::debug!(%remote, listener, %error, "closed");
+                return None;
+            }
         };
-        let Some((far, _counted)) = connect(cluster, hash(&info)).await else {
-            return tracing::debug!(%remote, listener, cluster = &*cluster.name, "closed, as no host answers");
+        let Some((far, busy)) = connect(cluster, hash(info)).await else {
+            tracing::debug!(%remote, listener, cluster = &*cluster.name, "closed, as no host answers");
+            return None;
         };
-        let idle = self.idle_timeout.or(near.idle_timeout());
-        match relay(near, far, idle).await {
-            Ok((up, down)) => tracing::debug!(%remote, listener, up, down, "closed"),
-            Err(error) => tracing::debug!(%remote, listener, %error, "connection failed"),
-        }
+        let open = Open::new(&busy.0);
+        Some((far, (permit, busy, open)))
     }
 }
 
@@ -91,8 +96,22 @@ impl fmt::Debug for TcpProxy {
 }
 
 impl RawService for TcpProxy {
-    fn serve(self: Arc<Self>, connection: Wire) -> BoxFuture<'static, ()> {
-        Box::pin(async move { self.pass(connection).await })
+    fn serve(self: Arc<Self>, near: Wire) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let info = near.info().clone();
+            let idle = self.idle_timeout.or(near.idle_timeout());
+            let opened = self.open(&info).await;
+            // A connection may outlive many configurations, and keeps none of them.
+            drop(self);
+            let Some((far, _counted)) = opened else {
+                return;
+            };
+            let (remote, listener) = (info.remote(), info.listener());
+            match relay(near, far, idle).await {
+                Ok((up, down)) => tracing::debug!(%remote, listener, up, down, "closed"),
+                Err(error) => tracing::debug!(%remote, listener, %error, "connection failed"),
+            }
+        })
     }
 }
 
@@ -110,13 +129,13 @@ impl Drop for Busy {
 }
 
 /// Connects to a host, to another one if that fails; `None`: no try was good.
-async fn connect(cluster: &Cluster, hash: u64) -> Option<(Far, (Busy, Open))> {
+async fn connect(cluster: &Cluster, hash: u64) -> Option<(Far, Busy)> {
     let mut tried = Vec::new();
     while tried.len() < TRIES {
         let host = cluster.choose(&Pick { hash, tried: &tried })?;
         let busy = Busy::with(host.clone());
         match timeout(cluster.connect_timeout(), secured(cluster, &host)).await {
-            Ok(Ok(far)) => return Some((far, (busy, Open::new(&host)))),
+            Ok(Ok(far)) => return Some((far, busy)),
             Ok(Err(error)) => tracing::debug!(host = &*host.name, %error, "cannot connect"),
             Err(_) => tracing::debug!(host = &*host.name, "connecting takes too long"),
         }

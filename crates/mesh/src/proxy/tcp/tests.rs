@@ -60,11 +60,15 @@ struct Server {
 }
 
 async fn serve(proxy: TcpProxy) -> Server {
+    serve_raw(Arc::new(proxy)).await
+}
+
+async fn serve_raw(proxy: Arc<impl RawService>) -> Server {
     let config = listener::Config::new("test", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let listener = Listener::bind(&config).await.unwrap();
     let (address, connections) = (listener.local_addr().tcp().unwrap(), listener.connections());
     let (signal, watch) = drain::channel();
-    tokio::spawn(listener.serve_raw(Arc::new(proxy), watch));
+    tokio::spawn(listener.serve_raw(proxy, watch));
     Server {
         address,
         connections,
@@ -148,6 +152,33 @@ async fn connections_count_as_those_of_requests_do() {
         stats.connection_active.get(),
     ];
     assert_eq!(counted, [1, 1, 1, 0]);
+}
+
+#[tokio::test]
+async fn a_long_connection_keeps_no_old_cluster_alive() {
+    let host = echo().await.to_string();
+    let old = clusters(json!([{"name": "c", "type": "SIMPLE", "hosts": [{"address": host}]}]));
+    let watched = Arc::downgrade(old.get("c").unwrap());
+    let place = Arc::new(arc_swap::ArcSwap::from_pointee(proxy(
+        json!({"cluster": "c"}),
+        old,
+    )));
+    let server = serve_raw(place.clone()).await;
+    let mut client = TcpStream::connect(server.address).await.unwrap();
+    client.write_all(b"abc").await.unwrap();
+    let active = || {
+        let cluster = watched.upgrade()?;
+        Some(cluster.stats.connection_active.get())
+    };
+    while active() == Some(0) {
+        tokio::task::yield_now().await;
+    }
+    place.store(Arc::new(proxy(json!({"cluster": "c"}), clusters(json!([])))));
+    assert_eq!(active(), None);
+    client.shutdown().await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "got abc");
 }
 
 #[tokio::test]
