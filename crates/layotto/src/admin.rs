@@ -111,7 +111,10 @@ impl Admin {
             (Method::POST, "disable_log") => self.switch_log(request, false).await,
             (Method::GET, "flowcontrol") => reply(StatusCode::OK, &self.flow_control()),
             (Method::PUT, endpoint) if endpoint.starts_with("flowcontrol/") => {
-                let listener = endpoint.trim_start_matches("flowcontrol/").to_owned();
+                let listener = endpoint
+                    .strip_prefix("flowcontrol/")
+                    .unwrap_or_default()
+                    .to_owned();
                 self.tune_flow_control(&listener, request).await
             }
             (

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::bail;
 use futures::future::join_all;
 use layotto_mesh::{
     Listener,
@@ -25,6 +26,7 @@ use layotto_mesh::{
     trace::Tracer,
 };
 use tokio::sync::Mutex;
+use tokio_util::task::TaskTracker;
 
 use self::{
     build::Built,
@@ -35,6 +37,9 @@ pub use self::{
     inside::runtime,
 };
 use crate::config::{self, Config};
+
+/// How long connections of a listener that was removed may finish what they began.
+const REMOVED: Duration = Duration::from_secs(30);
 
 /// Gives the stream filters that belong to the process rather than to the data plane, by type.
 pub type OwnFilters = Box<dyn Fn(&str) -> Option<Arc<dyn Filter>> + Send + Sync>;
@@ -63,12 +68,16 @@ pub struct Parts {
 pub struct Plane {
     parts: Parts,
     running: Mutex<Running>,
+    /// Listeners that were removed and finish what they began.
+    closing: TaskTracker,
 }
 
 #[derive(Default)]
 struct Running {
     clusters: Arc<Clusters>,
     listeners: BTreeMap<String, Open>,
+    /// Nothing changes any more.
+    draining: bool,
 }
 
 /// Sockets that are bound and do not accept yet, by the name of their listener.
@@ -99,6 +108,7 @@ impl Plane {
         let plane = Self {
             parts,
             running: Mutex::default(),
+            closing: TaskTracker::new(),
         };
         let mut running = plane.running.lock().await;
         let built = plane.build(config, &running)?;
@@ -111,18 +121,17 @@ impl Plane {
     /// began go on as they were; listeners that stay keep their connections.
     pub async fn apply(&self, config: &Config) -> anyhow::Result<Changes> {
         let mut running = self.running.lock().await;
+        if running.draining {
+            bail!("the process is ending");
+        }
         let built = self.build(config, &running)?;
-        let moved = built
-            .listeners
-            .iter()
-            .map(|planned| &planned.config)
-            .filter(|listener| {
-                let open = running.listeners.get(&listener.name);
-                listener.opens() && !open.is_some_and(|open| open.is_at(listener))
-            });
         let mut sockets = Sockets::new();
-        for listener in moved {
-            let socket = Listener::bind(&mesh_settings(listener)).await?;
+        for listener in built.moved() {
+            let mut leaving = running.listeners.values().filter(|open| !built.keeps(open));
+            let socket = match leaving.find_map(|open| open.hand_over(listener)) {
+                Some(socket) => socket?,
+                None => Listener::bind(&mesh_settings(listener)).await?,
+            };
             sockets.insert(listener.name.clone(), socket);
         }
         let changes = changes(&running, &built);
@@ -131,20 +140,22 @@ impl Plane {
     }
 
     /// Ends listeners: those that show how the process is, or all others. Returns whether all of
-    /// their exchanges ended within `limit`.
+    /// their exchanges ended within `limit`. No configuration is applied from then on.
     pub async fn drain(&self, limit: Duration, shows_health: bool) -> bool {
         let ending = {
             let mut running = self.running.lock().await;
+            running.draining = true;
             let (ending, staying) = std::mem::take(&mut running.listeners)
                 .into_iter()
                 .partition::<BTreeMap<_, _>, _>(|(_, open)| open.config.shows_health() == shows_health);
             running.listeners = staying;
             ending
         };
-        let drains = ending
-            .into_values()
-            .map(|open| async move { open.drain.drain_within(limit).await });
-        join_all(drains).await.into_iter().all(|clean| clean)
+        self.closing.close();
+        let drains = join_all(ending.into_values().map(|open| open.end(limit)));
+        let closed = tokio::time::timeout(limit, self.closing.wait());
+        let (drained, closed) = tokio::join!(drains, closed);
+        closed.is_ok() && drained.into_iter().all(|clean| clean)
     }
 
     /// Uses what was built. Nothing fails here.
@@ -155,14 +166,19 @@ impl Plane {
             let name = planned.config.name.clone();
             let socket = sockets.remove(&name);
             let open = match before.remove(&name) {
-                Some(open) => open.become_(planned, socket, &self.parts.metrics),
+                Some(open) if planned.drain.is_none() => open.become_(planned),
+                // It moved: the old one finishes what it began.
+                Some(open) => {
+                    self.close(open);
+                    Open::new(planned, socket, &self.parts.metrics)
+                }
                 None => Open::new(planned, socket, &self.parts.metrics),
             };
             running.listeners.insert(name, open);
         }
         for (name, open) in before {
             tracing::info!(listener = name, "listener removed");
-            open.close();
+            self.close(open);
         }
         let names: Vec<&str> = running.listeners.keys().map(String::as_str).collect();
         self.parts.metrics.keep_listeners(&names);
@@ -173,6 +189,11 @@ impl Plane {
         let entries = running.listeners.iter();
         let entries = entries.map(|(name, open)| (name.clone(), open.entry()));
         self.parts.directory.replace(entries.collect());
+    }
+
+    /// Lets connections finish what they began, for as long as a drain may take.
+    fn close(&self, open: Open) {
+        self.closing.spawn(open.end(REMOVED));
     }
 }
 
@@ -195,3 +216,6 @@ fn changes(running: &Running, built: &Built) -> Changes {
 fn by_name(listeners: &[config::Listener]) -> impl Iterator<Item = &config::Listener> {
     listeners.iter().filter(|listener| listener.serves())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,11 @@
 //! A changed configuration: noticed, read, and applied to what a running process can change. A
 //! file that is broken changes nothing.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use layotto_core::Registry;
@@ -58,7 +62,7 @@ impl Reload {
     /// Applies every change until `shutdown`. `config` is what runs at the beginning, `stamp` what
     /// the file was like when that was read.
     pub async fn run(self, config: &Config, stamp: u64, shutdown: CancellationToken) {
-        let mut folders = folders(config);
+        let mut folders = folders(config, self.dir());
         let mut seen = (stamp, stamp::of_folders(&folders));
         loop {
             let asked = tokio::select! {
@@ -73,7 +77,7 @@ impl Reload {
             // As it was before it is read: what changes meanwhile is noticed next time.
             seen = now;
             if let Some(loaded) = self.read().await {
-                let new = self::folders(&loaded.config);
+                let new = self::folders(&loaded.config, self.dir());
                 if new != folders {
                     folders = new;
                     seen.1 = stamp::of_folders(&folders);
@@ -81,6 +85,10 @@ impl Reload {
                 self.apply(loaded).await;
             }
         }
+    }
+
+    fn dir(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
     }
 
     async fn read(&self) -> Option<Loaded> {
@@ -126,8 +134,9 @@ impl Reload {
     }
 }
 
-/// Folders that hold parts of the configuration.
-fn folders(config: &Config) -> Vec<PathBuf> {
+/// Folders that hold parts of the configuration; those beside the file too, as they are looked up
+/// there second.
+fn folders(config: &Config, dir: &Path) -> Vec<PathBuf> {
     let routers = config
         .server
         .routers
@@ -135,7 +144,7 @@ fn folders(config: &Config) -> Vec<PathBuf> {
         .map(|router| router.router_configs.clone());
     let all = routers.chain([config.clusters.clusters_configs.clone()]);
     all.filter(|folder| !folder.is_empty())
-        .map(PathBuf::from)
+        .flat_map(|folder| [PathBuf::from(&folder), dir.join(&folder)])
         .collect()
 }
 
@@ -178,5 +187,17 @@ mod tests {
         };
         assert_eq!(fixed(&config("a", "x")), fixed(&config("b", "x")));
         assert_ne!(fixed(&config("a", "x")), fixed(&config("a", "y")));
+    }
+
+    #[test]
+    fn a_folder_beside_the_file_is_watched_from_any_working_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.json");
+        std::fs::create_dir(folder.path().join("beside")).unwrap();
+        let text = json!({"servers": [{}], "cluster_manager": {"clusters_configs": "beside"}});
+        std::fs::write(&file, text.to_string()).unwrap();
+        let loaded = config::load(&file, &Registry::default(), &|_| None);
+        let config = loaded.unwrap_or_else(|report| panic!("{report}")).config;
+        assert!(folders(&config, folder.path()).contains(&folder.path().join("beside")));
     }
 }

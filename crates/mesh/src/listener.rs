@@ -8,6 +8,7 @@ mod unix;
 
 use std::{
     convert::Infallible,
+    io,
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
 };
@@ -40,7 +41,47 @@ pub struct Listener {
     connections: Connections,
 }
 
+/// The socket of a listener once more: another listener can take its place without a moment in
+/// which nobody listens. It keeps the socket open.
+#[derive(Debug)]
+pub struct Spare {
+    socket: Socket,
+    local: Local,
+}
+
+impl Spare {
+    /// A listener over the same socket, whose address and backlog stay.
+    ///
+    /// # Errors
+    /// The process has too many files open.
+    pub fn listener(&self, config: &Config) -> io::Result<Listener> {
+        Ok(Listener::new(config, self.socket.twin()?, self.local.clone()))
+    }
+}
+
 impl Listener {
+    fn new(config: &Config, socket: Socket, local: Local) -> Self {
+        tracing::info!(listener = config.name, address = %local, "listening");
+        Self {
+            name: config.name.as_str().into(),
+            settings: SettingsSlot(Arc::new(ArcSwap::from_pointee(config.clone()))),
+            socket,
+            local,
+            connections: Connections::default(),
+        }
+    }
+
+    /// Its socket once more.
+    ///
+    /// # Errors
+    /// The process has too many files open.
+    pub fn spare(&self) -> io::Result<Spare> {
+        Ok(Spare {
+            socket: self.socket.twin()?,
+            local: self.local.clone(),
+        })
+    }
+
     /// Binds and listens, so that a taken address is an error now and not at the first request.
     ///
     /// A Unix socket gets [`Config::socket_mode`] before anyone can connect. A socket file that
@@ -54,14 +95,7 @@ impl Listener {
         let (local, socket) = bound
             .and_then(|socket| local(socket).map_err(Cause::Io))
             .map_err(|cause| BindError::new(config, cause))?;
-        tracing::info!(listener = config.name, address = %local, "listening");
-        Ok(Self {
-            name: config.name.as_str().into(),
-            settings: SettingsSlot(Arc::new(ArcSwap::from_pointee(config.clone()))),
-            socket,
-            local,
-            connections: Connections::default(),
-        })
+        Ok(Self::new(config, socket, local))
     }
 
     /// The listener's name.

@@ -38,6 +38,9 @@ struct Inner {
     counts_requests: bool,
 }
 
+/// What a client is answered whose request made something panic.
+const PANICKED: u16 = 500;
+
 /// An exchange that is under way. Dropped before its end, it counts as cut by the client.
 pub struct Span {
     observer: Observer,
@@ -242,6 +245,11 @@ impl Span {
 
 impl Drop for Span {
     fn drop(&mut self) {
+        // A panic is answered further out, and is no fault of the client's.
+        if std::thread::panicking() {
+            self.status.get_or_insert(PANICKED);
+            return self.end(Ending::Failed);
+        }
         self.end(Ending::Left);
     }
 }

@@ -34,6 +34,10 @@ use std::{
 
 use http::Request;
 
+pub(crate) use self::{
+    connect::{dial, server_name},
+    open::Open,
+};
 pub use self::{
     failure::{Failure, Fault},
     reply::{Reply, ReplyBody, Upgraded},

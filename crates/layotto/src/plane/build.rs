@@ -54,6 +54,20 @@ impl Built {
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.listeners.iter().map(|planned| planned.config.name.as_str())
     }
+
+    /// Those of its listeners that need a socket.
+    pub fn moved(&self) -> impl Iterator<Item = &config::Listener> {
+        let moved = self.listeners.iter().filter(|planned| planned.drain.is_some());
+        moved
+            .map(|planned| &planned.config)
+            .filter(|listener| listener.opens())
+    }
+
+    /// Whether a listener stays where it is.
+    pub fn keeps(&self, open: &Open) -> bool {
+        let mut staying = self.listeners.iter().filter(|planned| planned.drain.is_none());
+        staying.any(|planned| planned.config.name == open.config.name)
+    }
 }
 
 /// What all listeners of one configuration share.

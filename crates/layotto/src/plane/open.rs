@@ -7,7 +7,7 @@ use layotto_mesh::{
     Listener, drain,
     filter::Filter,
     front::Slot,
-    listener::SettingsSlot,
+    listener::{SettingsSlot, Spare},
     metrics::Metrics,
     proxy::tcp::TcpProxy,
     stack::{self, catch_panic},
@@ -21,9 +21,6 @@ use super::{
 };
 use crate::config::{self, StreamFilter, Terminal};
 
-/// How long connections of a listener that was removed may finish what they began.
-const REMOVED: Duration = Duration::from_secs(30);
-
 /// A listener as it is now.
 pub struct Open {
     pub config: config::Listener,
@@ -34,6 +31,8 @@ pub struct Open {
     place: Place,
     tls: tls::server::Slot,
     socket: Option<(Bound, SettingsSlot)>,
+    /// For whoever comes next at its address.
+    spare: Option<Spare>,
 }
 
 impl Open {
@@ -54,6 +53,8 @@ impl Open {
             End::Front(front) => Place::Requests(Slot::new(*front)),
             End::Tcp(proxy) => Place::Connections(Arc::new(ArcSwap::from_pointee(proxy))),
         };
+        // Without one the next comes once this has ended.
+        let spare = socket.as_ref().and_then(|socket| socket.spare().ok());
         let socket = socket.map(|socket| {
             let bound = Bound {
                 address: socket.local_addr().to_string(),
@@ -74,6 +75,7 @@ impl Open {
             place: served,
             tls,
             socket,
+            spare,
         }
     }
 
@@ -85,14 +87,8 @@ impl Open {
             && raw(&self.config.terminal) == raw(&listener.terminal)
     }
 
-    /// The same listener with another configuration. One that moved is a new one: the old one
-    /// finishes what it began.
-    pub fn become_(mut self, planned: Planned, socket: Option<Listener>, metrics: &Metrics) -> Self {
-        if planned.drain.is_some() {
-            let open = Self::new(planned, socket, metrics);
-            self.close();
-            return open;
-        }
+    /// The same listener with another configuration, at the place where it is.
+    pub fn become_(mut self, planned: Planned) -> Self {
         match (&self.place, planned.end) {
             (Place::Requests(slot), End::Front(front)) => slot.swap(*front),
             (Place::Connections(slot), End::Tcp(proxy)) => slot.store(Arc::new(proxy)),
@@ -109,9 +105,16 @@ impl Open {
         self
     }
 
-    /// Lets connections finish what they began, for as long as a drain may take.
-    pub fn close(self) {
-        tokio::spawn(async move { self.drain.drain_within(REMOVED).await });
+    /// Lets connections finish what they began, and cuts them after `limit`; whether none was cut.
+    pub async fn end(mut self, limit: Duration) -> bool {
+        self.spare = None;
+        self.drain.drain_within(limit).await
+    }
+
+    /// A socket for `listener`, which takes the place of this one; `None`: it is elsewhere.
+    pub fn hand_over(&self, listener: &config::Listener) -> Option<std::io::Result<Listener>> {
+        let spare = self.spare.as_ref()?;
+        (self.config.address == listener.address).then(|| spare.listener(&mesh_settings(listener)))
     }
 
     /// How others find it.

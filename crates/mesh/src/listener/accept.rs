@@ -28,7 +28,7 @@ enum Acceptor {
     Tcp(TcpListener),
     Unix {
         // Dropped first, see `UnixSocket`.
-        _file: SocketFile,
+        _file: Arc<SocketFile>,
         socket: UnixListener,
         local: Local,
     },

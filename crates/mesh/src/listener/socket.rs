@@ -38,6 +38,13 @@ impl Socket {
         }
     }
 
+    pub(super) fn twin(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(socket) => Self::Tcp(socket.try_clone()?),
+            Self::Unix(socket) => Self::Unix(socket.twin()?),
+        })
+    }
+
     pub(super) fn into_std(self) -> StdSocket {
         match self {
             Self::Tcp(socket) => StdSocket::Tcp(socket),

@@ -13,6 +13,7 @@ use std::{
         },
     },
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -33,7 +34,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 pub(super) struct UnixSocket {
     // Dropped before the socket: the inode number cannot be given to another file while the socket
     // holds it, and a newcomer finds a socket that answers until the file is gone.
-    file: SocketFile,
+    file: Arc<SocketFile>,
     socket: UnixListener,
 }
 
@@ -55,7 +56,7 @@ pub(super) async fn bind(path: &Path, config: &Config) -> Result<UnixSocket, Cau
     fchmod(&socket, mode)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    let file = SocketFile::at(path)?;
+    let file = Arc::new(SocketFile::at(path)?);
     chmod(path, mode)?;
     socket.listen(config.backlog.into())?;
     Ok(UnixSocket {
@@ -109,8 +110,16 @@ impl UnixSocket {
     }
 
     /// The socket for an accept loop, and what removes the file when it is dropped.
-    pub(super) fn into_parts(self) -> (SocketFile, UnixListener) {
+    pub(super) fn into_parts(self) -> (Arc<SocketFile>, UnixListener) {
         (self.file, self.socket)
+    }
+
+    /// The same socket once more. The file is removed with the last of them.
+    pub(super) fn twin(&self) -> io::Result<Self> {
+        Ok(Self {
+            file: self.file.clone(),
+            socket: self.socket.try_clone()?,
+        })
     }
 }
 

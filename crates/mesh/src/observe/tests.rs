@@ -252,6 +252,19 @@ async fn a_client_that_leaves_before_the_reply_is_499() {
 }
 
 #[tokio::test]
+async fn a_panic_is_a_failure_of_ours_and_no_client_that_left() {
+    let scene = Scene::new(LINE);
+    let observer = scene.observer.clone();
+    let call = tokio::spawn(async move {
+        let panics = |_| async { panic!("a filter panics") };
+        observer.observe(request(Body::empty()), panics).await
+    });
+    call.await.unwrap_err();
+    scene.assert_counts(&["request_500_total 1", "request_failed 1", "request_active 0"]);
+    assert_eq!(scene.log().await, "/orders 500 0 0 0x0 t1\n");
+}
+
+#[tokio::test]
 async fn flags_of_the_chain_make_a_failure_but_a_delay_does_not() {
     for (flag, failed) in [
         (Flags::NO_ROUTE, "request_failed 1"),

@@ -12,10 +12,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use tokio::{
-    net::{TcpStream, UnixStream},
-    time::timeout,
-};
+use tokio::time::timeout;
 
 pub use self::config::{IdleTimeout, Network, OTHER_KEYS, RouteConfig, TcpProxyConfig};
 use self::{
@@ -23,29 +20,27 @@ use self::{
     relay::{Far, relay},
 };
 use crate::{
-    Address, ConfigError,
-    cluster::{Cluster, Clusters, Host, Pick},
+    ConfigError,
+    cluster::{Cluster, Clusters, Host, Permit, Pick},
     connection::{Info, RawService, Remote, Wire},
-    tls::client::Connector,
+    upstream::{Open, dial, server_name},
 };
 
 /// How many hosts are tried before a client is sent away.
 const TRIES: usize = 3;
-
-/// The TLS that a host of a cluster is spoken to with, instead of the cluster's own; `None`: plain
-/// text.
-pub type Secure = Box<dyn Fn(&Cluster, &Host) -> Option<Connector> + Send + Sync>;
 
 /// Passes connections on to clusters.
 pub struct TcpProxy {
     routes: Vec<Route>,
     idle_timeout: Option<Duration>,
     clusters: Arc<Clusters>,
-    secure: Option<Secure>,
 }
 
 /// A connection to a host, counted among the host's requests.
 struct Busy(Arc<Host>);
+
+/// What a connection holds as long as it lasts.
+type Counted = (Permit, Busy, Open);
 
 impl TcpProxy {
     /// The proxy of a configuration. Its clusters may be unknown: clients are sent away then.
@@ -60,17 +55,7 @@ impl TcpProxy {
                 .map(IdleTimeout::get)
                 .filter(|limit| !limit.is_zero()),
             clusters,
-            secure: None,
         })
-    }
-
-    /// The same, speaking TLS with the hosts that `secure` knows a connector for.
-    #[must_use]
-    pub fn with_tls(self, secure: Secure) -> Self {
-        Self {
-            secure: Some(secure),
-            ..self
-        }
     }
 
     fn cluster(&self, info: &Info) -> Option<&Arc<Cluster>> {
@@ -78,57 +63,26 @@ impl TcpProxy {
         self.clusters.get(&route.cluster)
     }
 
-    async fn pass(&self, near: Wire) {
-        let info = near.info().clone();
+    /// Connects a client to a host; `None`: the client is sent away.
+    async fn open(&self, info: &Info) -> Option<(Far, Counted)> {
         let (remote, listener) = (info.remote(), info.listener());
-        let Some(cluster) = self.cluster(&info) else {
-            return tracing::debug!(%remote, listener, "closed, as no route leads to a cluster");
+        let Some(cluster) = self.cluster(info) else {
+            tracing::debug!(%remote, listener, "closed, as no route leads to a cluster");
+            return None;
         };
-        let _permit = match cluster.limits().try_connection() {
+        let permit = match cluster.limits().try_connection() {
             Ok(permit) => permit,
-            Err(error) => return tracing::debug!(%remote, listener, %error, "closed"),
-        };
-        let Some((far, _busy)) = self.connect(cluster, hash(&info)).await else {
-            return tracing::debug!(%remote, listener, cluster = &*cluster.name, "closed, as no host answers");
-        };
-        let idle = self.idle_timeout.or(near.idle_timeout());
-        match relay(near, far, idle).await {
-            Ok((up, down)) => tracing::debug!(%remote, listener, up, down, "closed"),
-            Err(error) => tracing::debug!(%remote, listener, %error, "connection failed"),
-        }
-    }
-
-    /// Connects to a host, to another one if that fails; `None`: no try was good.
-    async fn connect(&self, cluster: &Cluster, hash: u64) -> Option<(Far, Busy)> {
-        let mut tried = Vec::new();
-        while tried.len() < TRIES {
-            let host = cluster.choose(&Pick { hash, tried: &tried })?;
-            let busy = Busy::with(host.clone());
-            match timeout(cluster.connect_timeout(), self.dial(cluster, &host)).await {
-                Ok(Ok(far)) => return Some((far, busy)),
-                Ok(Err(error)) => tracing::debug!(host = &*host.name, %error, "cannot connect"),
-                Err(_) => tracing::debug!(host = &*host.name, "connecting takes too long"),
+            Err(error) => {
+                tracing::debug!(%remote, listener, %error, "closed");
+                return None;
             }
-            tried.push(host);
-        }
-        None
-    }
-
-    async fn dial(&self, cluster: &Cluster, host: &Host) -> io::Result<Far> {
-        let far = dial(&host.address).await?;
-        let connector = match &self.secure {
-            Some(secure) => secure(cluster, host),
-            None => cluster.connector(host).cloned(),
         };
-        let Some(connector) = connector else {
-            return Ok(far);
+        let Some((far, busy)) = connect(cluster, hash(info)).await else {
+            tracing::debug!(%remote, listener, cluster = &*cluster.name, "closed, as no host answers");
+            return None;
         };
-        let name = match (&host.hostname, &host.address) {
-            (Some(name), _) => name,
-            (None, Address::Tcp { host, .. }) => host.as_str(),
-            (None, Address::Unix(_)) => "localhost",
-        };
-        Ok(Box::new(connector.connect(far, name).await?))
+        let open = Open::new(&busy.0);
+        Some((far, (permit, busy, open)))
     }
 }
 
@@ -142,8 +96,22 @@ impl fmt::Debug for TcpProxy {
 }
 
 impl RawService for TcpProxy {
-    fn serve(self: Arc<Self>, connection: Wire) -> BoxFuture<'static, ()> {
-        Box::pin(async move { self.pass(connection).await })
+    fn serve(self: Arc<Self>, near: Wire) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let info = near.info().clone();
+            let idle = self.idle_timeout.or(near.idle_timeout());
+            let opened = self.open(&info).await;
+            // A connection may outlive many configurations, and keeps none of them.
+            drop(self);
+            let Some((far, _counted)) = opened else {
+                return;
+            };
+            let (remote, listener) = (info.remote(), info.listener());
+            match relay(near, far, idle).await {
+                Ok((up, down)) => tracing::debug!(%remote, listener, up, down, "closed"),
+                Err(error) => tracing::debug!(%remote, listener, %error, "connection failed"),
+            }
+        })
     }
 }
 
@@ -160,15 +128,29 @@ impl Drop for Busy {
     }
 }
 
-async fn dial(address: &Address) -> io::Result<Far> {
-    match address {
-        Address::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream))
+/// Connects to a host, to another one if that fails; `None`: no try was good.
+async fn connect(cluster: &Cluster, hash: u64) -> Option<(Far, Busy)> {
+    let mut tried = Vec::new();
+    while tried.len() < TRIES {
+        let host = cluster.choose(&Pick { hash, tried: &tried })?;
+        let busy = Busy::with(host.clone());
+        match timeout(cluster.connect_timeout(), secured(cluster, &host)).await {
+            Ok(Ok(far)) => return Some((far, busy)),
+            Ok(Err(error)) => tracing::debug!(host = &*host.name, %error, "cannot connect"),
+            Err(_) => tracing::debug!(host = &*host.name, "connecting takes too long"),
         }
-        Address::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+        host.count(|stats| stats.connection_con_fail.inc());
+        tried.push(host);
     }
+    None
+}
+
+async fn secured(cluster: &Cluster, host: &Host) -> io::Result<Far> {
+    let far = dial(host).await?;
+    Ok(match cluster.connector(host) {
+        Some(connector) => Box::new(connector.connect(far, server_name(host)).await?),
+        None => Box::new(far),
+    })
 }
 
 /// What balancers that hash go by: the client's address without its port.

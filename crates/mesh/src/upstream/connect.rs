@@ -41,16 +41,21 @@ pub(super) async fn connect<T>(
 }
 
 async fn open(cluster: &Cluster, host: &Host, protocol: Protocol) -> io::Result<Stream> {
-    let stream = match host.resolve().await? {
-        Endpoint::Tcp(addresses) => Stream::Tcp(tcp(&addresses).await?),
-        Endpoint::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
-    };
+    let stream = dial(host).await?;
     let Some(tls) = cluster.tls(host) else {
         return Ok(stream);
     };
     let local = stream.local();
     let secured = tls.secure(stream, server_name(host), protocol).await?;
     Ok(Stream::Over(secured, local))
+}
+
+/// Connects to a host, in clear text.
+pub(crate) async fn dial(host: &Host) -> io::Result<Stream> {
+    Ok(match host.resolve().await? {
+        Endpoint::Tcp(addresses) => Stream::Tcp(tcp(&addresses).await?),
+        Endpoint::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
+    })
 }
 
 async fn tcp(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
@@ -63,7 +68,8 @@ async fn tcp(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-fn server_name(host: &Host) -> &str {
+/// What a host proves to be, over TLS.
+pub(crate) fn server_name(host: &Host) -> &str {
     match (&host.hostname, &host.address) {
         (Some(name), _) => name,
         (None, Address::Tcp { host, .. }) => host,

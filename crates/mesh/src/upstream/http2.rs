@@ -153,9 +153,15 @@ impl Pool {
             return Step::Wait(state.waiting.push());
         }
         let permit = cluster.limits().try_connection().ok();
-        // As over HTTP/1.1, a pool may have one in spite of the limit.
-        if permit.is_none() && !state.links.is_empty() {
-            return Step::Wait(state.waiting.push());
+        if permit.is_none() {
+            // There is no fresh one to be had, and nobody wakes who waits beside one with room.
+            if let Some(lease) = self.take(&mut state) {
+                return Step::Take(lease);
+            }
+            // As over HTTP/1.1, a pool may have one in spite of the limit.
+            if !state.links.is_empty() {
+                return Step::Wait(state.waiting.push());
+            }
         }
         state.making = true;
         Step::Make(Making(Some(self.clone())), permit)
@@ -203,6 +209,10 @@ impl Pool {
                 break;
             };
             back = state.waiting.grant(Grant::Lease(Box::new(lease))).err();
+        }
+        // The last connection may have been found dead, though its streams are not done.
+        if state.links.is_empty() && !state.making {
+            drop(state.waiting.grant(Grant::Look));
         }
         drop(state);
         drop(back);
@@ -327,8 +337,11 @@ impl Link {
     fn lease(&mut self, pool: Arc<Pool>) -> Option<Lease> {
         let mut sender = self.spare.pop().unwrap_or_else(|| self.sender.clone());
         let mut cx = Context::from_waker(Waker::noop());
-        if let Poll::Ready(Err(_)) = sender.poll_ready(&mut cx) {
-            return None;
+        match sender.poll_ready(&mut cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => return None,
+            // What it began last was given up, and is not even open.
+            Poll::Pending => sender = self.sender.clone(),
         }
         Some(self.lend(sender, pool))
     }

@@ -7,7 +7,7 @@ use crate::cluster::{Host, Stats};
 /// Counts a connection as open until it is dropped, and then by whom it was closed. It holds the
 /// counters and not the host, as the host owns the connection.
 #[derive(Debug)]
-pub(super) struct Open {
+pub(crate) struct Open {
     counters: [Arc<Stats>; 2],
     busy: bool,
     lost: bool,
@@ -15,7 +15,7 @@ pub(super) struct Open {
 
 impl Open {
     /// A connection to `host` was made.
-    pub(super) fn new(host: &Host) -> Self {
+    pub(crate) fn new(host: &Host) -> Self {
         host.count(|stats| {
             stats.connection_total.inc();
             stats.connection_active.inc();

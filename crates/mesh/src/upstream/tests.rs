@@ -1,4 +1,5 @@
 mod counting;
+mod refused;
 mod secure;
 
 use std::{

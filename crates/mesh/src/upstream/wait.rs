@@ -7,13 +7,17 @@ use tokio::sync::oneshot;
 
 /// Those who wait, to be kept under the lock of their pool.
 #[derive(Debug)]
-pub(super) struct Queue<G>(VecDeque<oneshot::Sender<G>>);
+pub(super) struct Queue<G> {
+    waiting: VecDeque<oneshot::Sender<G>>,
+    /// How many of them are gone, at most.
+    gone: usize,
+}
 
 /// Where grants come from, and go back to.
 pub(super) trait Grants<G> {
     /// Takes back what was granted to one who is gone.
     fn give_back(&self, grant: G);
-    /// Forgets those who are gone.
+    /// Hears that one is gone.
     fn forget(&self);
 }
 
@@ -27,7 +31,10 @@ pub(super) struct Waiting<'a, G, P: Grants<G>> {
 
 impl<G> Default for Queue<G> {
     fn default() -> Self {
-        Self(VecDeque::new())
+        Self {
+            waiting: VecDeque::new(),
+            gone: 0,
+        }
     }
 }
 
@@ -35,27 +42,36 @@ impl<G> Queue<G> {
     /// Queues up; the answer is to be wrapped by [`Waiting::new`] once the lock is released.
     pub(super) fn push(&mut self) -> oneshot::Receiver<G> {
         let (sender, receiver) = oneshot::channel();
-        self.0.push_back(sender);
+        self.waiting.push_back(sender);
         receiver
     }
 
     /// Grants to the first who still waits; gives it back if nobody does.
     pub(super) fn grant(&mut self, mut grant: G) -> Result<(), G> {
-        while let Some(first) = self.0.pop_front() {
+        while let Some(first) = self.waiting.pop_front() {
             match first.send(grant) {
                 Ok(()) => return Ok(()),
-                Err(back) => grant = back,
+                Err(back) => {
+                    self.gone = self.gone.saturating_sub(1);
+                    grant = back;
+                }
             }
         }
         Err(grant)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.waiting.is_empty()
     }
 
+    /// One is gone. Once half of them are they are cleared away, so that many who give up at one
+    /// time do not each look at all the others.
     pub(super) fn forget(&mut self) {
-        self.0.retain(|sender| !sender.is_closed());
+        self.gone += 1;
+        if self.gone * 2 > self.waiting.len() {
+            self.waiting.retain(|sender| !sender.is_closed());
+            self.gone = 0;
+        }
     }
 }
 
@@ -86,5 +102,24 @@ impl<G, P: Grants<G>> Drop for Waiting<'_, G, P> {
             Ok(grant) => self.pool.give_back(grant),
             Err(_) => self.pool.forget(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_are_gone_are_cleared_away_and_the_others_keep_their_turn() {
+        let mut queue = Queue::default();
+        let mut waiting: Vec<_> = (0..100).map(|_| queue.push()).collect();
+        for gone in (0..99).rev() {
+            drop(waiting.remove(gone));
+            queue.forget();
+            assert!(queue.waiting.len() <= 2 * waiting.len() + 1);
+        }
+        queue.grant("yes").unwrap();
+        assert_eq!(waiting[0].try_recv(), Ok("yes"));
+        assert!(queue.is_empty() && queue.grant("nobody").is_err());
     }
 }

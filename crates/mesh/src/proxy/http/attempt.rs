@@ -227,8 +227,8 @@ impl<'a> Attempts<'a> {
             facts.upstream_local = lease.local();
             facts.upstream_connection = Some(lease.connection());
         }
+        let request = self.request(host, &lease);
         let risky = lease.is_reused() && self.idempotent && self.body.is_empty();
-        let request = self.request(host, &lease, risky);
         let reply = lease.send(request, progress);
         let reply = self.timing.within(Phase::Reply, progress, reply).await;
         match reply.map_err(Failed::over)? {
@@ -246,8 +246,8 @@ impl<'a> Attempts<'a> {
     }
 
     /// The request for one try; the head stays here if there may be another.
-    fn request(&mut self, host: &Host, lease: &Lease, risky: bool) -> Request<Body> {
-        let again = risky || self.retries.are_left();
+    fn request(&mut self, host: &Host, lease: &Lease) -> Request<Body> {
+        let again = self.retries.are_left() || self.may_be_lost(lease);
         let head = if again {
             self.head.clone()
         } else {
@@ -266,6 +266,12 @@ impl<'a> Attempts<'a> {
             headers::want_upgrade(&mut head.headers, to.clone());
         }
         Request::from_parts(head, body)
+    }
+
+    /// Whether the connection may turn out to be gone before anything was sent that cannot be sent
+    /// again. Over HTTP/2 a body is read before that shows.
+    fn may_be_lost(&self, lease: &Lease) -> bool {
+        lease.is_reused() && (self.body.is_empty() || lease.protocol() == Protocol::Http1)
     }
 
     /// Whether the host knows nothing of the request, and it can be sent once more.

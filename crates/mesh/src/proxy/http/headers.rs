@@ -145,6 +145,10 @@ fn strip(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
+    // Chunks go before a length (RFC 9112, section 6.3), which would cut the body elsewhere.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE] {
         headers.remove(name);
     }
@@ -160,7 +164,16 @@ fn upgrade(head: &request::Parts) -> Option<HeaderValue> {
         return None;
     }
     let wanted = head.headers.get(UPGRADE)?;
-    has_token(&head.headers, CONNECTION, b"upgrade").then(|| wanted.clone())
+    let to_http = wanted.as_bytes().split(|byte| *byte == b',').any(is_http);
+    (has_token(&head.headers, CONNECTION, b"upgrade") && !to_http).then(|| wanted.clone())
+}
+
+/// Whether an upgrade leads to HTTP again: its requests would pass no filter and no route.
+fn is_http(protocol: &[u8]) -> bool {
+    let name = protocol.split(|byte| *byte == b'/').next().unwrap_or_default();
+    [b"h2c".as_slice(), b"h2", b"http"]
+        .iter()
+        .any(|http| name.trim_ascii().eq_ignore_ascii_case(http))
 }
 
 fn takes_trailers(headers: &HeaderMap) -> bool {
@@ -242,6 +255,14 @@ mod tests {
         let both = [("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")];
         let mut head = request(Version::HTTP_11, "/", &both);
         assert_eq!(strip_request(&mut head).unwrap(), "websocket");
+        for http in ["h2c", "H2C", "websocket, h2c", "HTTP/2.0"] {
+            let mut head = request(
+                Version::HTTP_11,
+                "/",
+                &[("connection", "upgrade"), ("upgrade", http)],
+            );
+            assert_eq!(strip_request(&mut head), None, "{http} would get past filters");
+        }
         let mut head = request(Version::HTTP_2, "http://a/", &both);
         assert_eq!(strip_request(&mut head), None);
         let mut head = request(Version::HTTP_11, "/", &both[1..]);

@@ -13,6 +13,9 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::{BoxError, body::Body, upstream::Progress};
 
+/// How many pieces of a body are kept: each takes more room than its bytes.
+const MAX_PIECES: usize = 1024;
+
 /// A request's body, for any number of tries.
 #[derive(Debug)]
 pub(super) enum Replay {
@@ -116,7 +119,8 @@ impl Shared {
 
 impl State {
     fn keep(&mut self, data: &Bytes) {
-        self.room = self.room.and_then(|room| room.checked_sub(data.len()));
+        let room = self.room.filter(|_| self.kept.len() < MAX_PIECES);
+        self.room = room.and_then(|room| room.checked_sub(data.len()));
         match self.room {
             Some(_) => self.kept.push(data.clone()),
             None => self.kept = Vec::new(),
@@ -239,6 +243,15 @@ mod tests {
         assert!(replay.is_whole());
         assert_eq!(first.collect().await.unwrap().to_bytes(), "6");
         assert!(!replay.is_whole());
+    }
+
+    #[tokio::test]
+    async fn a_body_in_very_many_pieces_is_not_kept() {
+        for (pieces, kept) in [(MAX_PIECES, true), (MAX_PIECES + 1, false)] {
+            let replay = Replay::new(chunks(&vec!["x"; pieces]), 1 << 20);
+            assert_eq!(replay.body().collect().await.unwrap().to_bytes().len(), pieces);
+            assert_eq!(replay.is_whole(), kept, "{pieces}");
+        }
     }
 
     #[tokio::test]

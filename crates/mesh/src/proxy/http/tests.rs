@@ -1,4 +1,5 @@
 mod counting;
+mod framing;
 mod routing;
 
 use std::{

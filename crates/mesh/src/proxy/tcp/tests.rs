@@ -3,7 +3,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use serde_json::{Value, from_value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
 };
 
 use super::*;
@@ -60,11 +60,15 @@ struct Server {
 }
 
 async fn serve(proxy: TcpProxy) -> Server {
+    serve_raw(Arc::new(proxy)).await
+}
+
+async fn serve_raw(proxy: Arc<impl RawService>) -> Server {
     let config = listener::Config::new("test", SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let listener = Listener::bind(&config).await.unwrap();
     let (address, connections) = (listener.local_addr().tcp().unwrap(), listener.connections());
     let (signal, watch) = drain::channel();
-    tokio::spawn(listener.serve_raw(Arc::new(proxy), watch));
+    tokio::spawn(listener.serve_raw(proxy, watch));
     Server {
         address,
         connections,
@@ -107,7 +111,7 @@ async fn a_host_that_does_not_answer_is_passed_over_twice() {
 }
 
 #[tokio::test]
-async fn a_host_with_a_connector_is_spoken_to_under_tls() {
+async fn a_cluster_with_tls_is_spoken_to_under_tls() {
     let authority = Authority::new();
     let acceptor = Acceptor::build(&[authority.server(&["127.0.0.1"])], &Options::default())
         .unwrap()
@@ -124,11 +128,57 @@ async fn a_host_with_a_connector_is_spoken_to_under_tls() {
             .unwrap();
         stream.shutdown().await.unwrap();
     });
-    let clusters = clusters(json!([{"name": "c", "type": "SIMPLE", "hosts": [{"address": host}]}]));
-    let connector = Connector::new(&authority.client(), &[]).unwrap();
-    let proxy = proxy(json!({"cluster": "c"}), clusters).with_tls(Box::new(move |_, _| connector.clone()));
-    let server = serve(proxy).await;
+    let clusters = clusters(json!([{
+        "name": "c", "type": "SIMPLE", "hosts": [{"address": host}],
+        "tls_context": {"status": true, "ca_cert": authority.client().ca_cert},
+    }]));
+    let server = serve(proxy(json!({"cluster": "c"}), clusters)).await;
     assert_eq!(ask(server.address, "abc").await, "secretly abc");
+}
+
+#[tokio::test]
+async fn connections_count_as_those_of_requests_do() {
+    let hosts = json!([{"address": nobody().await.to_string()}, {"address": echo().await.to_string()}]);
+    let of = json!([{"name": "c", "type": "SIMPLE", "lb_type": "LB_REQUEST_ROUNDROBIN", "hosts": hosts}]);
+    let clusters = clusters(of);
+    let server = serve(proxy(json!({"cluster": "c"}), clusters.clone())).await;
+    assert_eq!(ask(server.address, "abc").await, "got abc");
+    server.signal.drain().await;
+    let stats = &clusters.get("c").unwrap().stats;
+    let counted = [
+        stats.connection_con_fail.get(),
+        stats.connection_total.get(),
+        stats.connection_close.get(),
+        stats.connection_active.get(),
+    ];
+    assert_eq!(counted, [1, 1, 1, 0]);
+}
+
+#[tokio::test]
+async fn a_long_connection_keeps_no_old_cluster_alive() {
+    let host = echo().await.to_string();
+    let old = clusters(json!([{"name": "c", "type": "SIMPLE", "hosts": [{"address": host}]}]));
+    let watched = Arc::downgrade(old.get("c").unwrap());
+    let place = Arc::new(arc_swap::ArcSwap::from_pointee(proxy(
+        json!({"cluster": "c"}),
+        old,
+    )));
+    let server = serve_raw(place.clone()).await;
+    let mut client = TcpStream::connect(server.address).await.unwrap();
+    client.write_all(b"abc").await.unwrap();
+    let active = || {
+        let cluster = watched.upgrade()?;
+        Some(cluster.stats.connection_active.get())
+    };
+    while active() == Some(0) {
+        tokio::task::yield_now().await;
+    }
+    place.store(Arc::new(proxy(json!({"cluster": "c"}), clusters(json!([])))));
+    assert_eq!(active(), None);
+    client.shutdown().await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer, "got abc");
 }
 
 #[tokio::test]
