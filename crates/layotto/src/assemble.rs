@@ -107,10 +107,11 @@ async fn serve(
     let sockets = plane::bind(config).await?;
     let side = Side::bind(config).await?;
     let process = Process::new(config);
+    let traces = Files::default();
     let tracers = config
         .tracing
         .as_ref()
-        .map(|tracing| Tracers::start(tracing, &process));
+        .map(|tracing| Tracers::start(tracing, &process, &traces));
     let start = Start {
         loaded,
         options,
@@ -153,7 +154,7 @@ async fn serve(
         metrics: process.mesh_metrics.clone(),
         files: files.clone(),
         dumps: dumps.clone(),
-        tracer: start.tracer_of_proxies(),
+        tracer: start.tracer_of_proxies()?,
         folder: loaded.dir.clone(),
         directory: process.directory.clone(),
     };
@@ -201,9 +202,9 @@ async fn serve(
         () = process.end(limit, &plane, &managed) => {}
         signal = signals.end(&asked, &files) => tracing::warn!(signal, "ending at once"),
     }
-    let written = async { tokio::join!(files.flush(), dumps.flush()) };
+    let written = async { tokio::join!(files.flush(), traces.flush(), dumps.flush()) };
     if tokio::time::timeout(CLOSE, written).await.is_err() {
-        tracing::warn!("access logs and dumps are not wholly written");
+        tracing::warn!("access logs, traces and dumps are not wholly written");
     }
     drop(pid_file);
     Ok(())
@@ -312,23 +313,25 @@ struct Start<'a> {
 
 impl Start<'_> {
     /// Who is told of calls that are proxied, in the name of the first application.
-    fn tracer_of_proxies(&self) -> Option<Arc<dyn layotto_mesh::trace::Tracer>> {
+    fn tracer_of_proxies(&self) -> io::Result<Option<Arc<dyn layotto_mesh::trace::Tracer>>> {
         let app = grpc_listeners(&self.loaded.config).next();
         let app_id = app.map_or("", |(_, grpc)| grpc.runtime.app.app_id.as_str());
-        Some(self.tracers.as_ref()?.of_proxies(app_id))
+        let tracers = self.tracers.as_ref();
+        tracers.map(|tracers| tracers.of_proxies(app_id)).transpose()
     }
 }
 
 /// Who is told of calls: those of runtimes, and those that are proxied.
 enum Tracers {
-    Sofa,
+    Sofa(Files),
     Zipkin(ZipkinTracer),
 }
 
 impl Tracers {
-    fn start(tracing: &config::Tracing, process: &Process) -> anyhow::Result<Self> {
+    /// Starts the driver; those that print do so by way of `files`.
+    fn start(tracing: &config::Tracing, process: &Process, files: &Files) -> anyhow::Result<Self> {
         Ok(match &tracing.driver {
-            config::TracingDriver::SofaTracer => Self::Sofa,
+            config::TracingDriver::SofaTracer => Self::Sofa(files.clone()),
             config::TracingDriver::Zipkin(config) => {
                 let (tracer, reporter) = zipkin::new(config)?;
                 process.tasks.spawn(reporter.run(process.shutdown.clone()));
@@ -337,18 +340,18 @@ impl Tracers {
         })
     }
 
-    fn of_runtime(&self, app_id: &str) -> Arc<dyn Tracer> {
-        match self {
-            Self::Sofa => Arc::new(SofaTracer::new(app_id)),
+    fn of_runtime(&self, app_id: &str) -> io::Result<Arc<dyn Tracer>> {
+        Ok(match self {
+            Self::Sofa(files) => Arc::new(SofaTracer::new(app_id, files)?),
             Self::Zipkin(tracer) => Arc::new(tracer.clone()),
-        }
+        })
     }
 
-    fn of_proxies(&self, app_id: &str) -> Arc<dyn layotto_mesh::trace::Tracer> {
-        match self {
-            Self::Sofa => Arc::new(SofaTracer::new(app_id)),
+    fn of_proxies(&self, app_id: &str) -> io::Result<Arc<dyn layotto_mesh::trace::Tracer>> {
+        Ok(match self {
+            Self::Sofa(files) => Arc::new(SofaTracer::new(app_id, files)?),
             Self::Zipkin(tracer) => Arc::new(tracer.clone()),
-        }
+        })
     }
 }
 
@@ -459,7 +462,8 @@ impl Process {
             tracer: start
                 .tracers
                 .as_ref()
-                .map(|tracers| tracers.of_runtime(&app.app_id)),
+                .map(|tracers| tracers.of_runtime(&app.app_id))
+                .transpose()?,
         };
         let dispatch = Dispatch::new(Arc::clone(&runtime), settings);
         let follow = grpc::follow(

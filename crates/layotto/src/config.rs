@@ -189,6 +189,10 @@ fn read(bytes: &[u8], format: Format, file: &Arc<str>, registry: &Registry, env:
     };
     let root = Field::root(&tree, Arc::clone(file), &findings);
     let mut config = process::read(&root, registry);
+    // Where something is wrong, what refers to it would seem so too.
+    if !findings.has_errors() {
+        references::check_plane(&config, &root);
+    }
     if let Some(token) = env("LAYOTTO_ADMIN_TOKEN").filter(|token| !token.is_empty()) {
         config.admin.token = Some(Secret::new(token));
     }

@@ -62,33 +62,45 @@ impl Reload {
     /// Applies every change until `shutdown`. `config` is what runs at the beginning, `stamp` what
     /// the file was like when that was read.
     pub async fn run(self, config: &Config, stamp: u64, shutdown: CancellationToken) {
-        let mut folders = folders(config, self.dir());
-        let mut seen = (stamp, stamp::of_folders(&folders));
+        let mut folders = folders(config, &self.file);
+        let Some((_, of_folders)) = self.stamps(&folders).await else {
+            return;
+        };
+        let mut seen = (stamp, of_folders);
         loop {
             let asked = tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = self.asked.notified() => true,
                 () = tokio::time::sleep(LOOK_EVERY) => false,
             };
-            let now = (stamp::of_file(&self.file), stamp::of_folders(&folders));
+            let Some(now) = self.stamps(&folders).await else {
+                return;
+            };
             if !asked && now == seen {
                 continue;
             }
             // As it was before it is read: what changes meanwhile is noticed next time.
             seen = now;
             if let Some(loaded) = self.read().await {
-                let new = self::folders(&loaded.config, self.dir());
+                let new = self::folders(&loaded.config, &self.file);
                 if new != folders {
                     folders = new;
-                    seen.1 = stamp::of_folders(&folders);
+                    let Some(now) = self.stamps(&folders).await else {
+                        return;
+                    };
+                    seen.1 = now.1;
                 }
                 self.apply(loaded).await;
             }
         }
     }
 
-    fn dir(&self) -> &Path {
-        self.file.parent().unwrap_or(Path::new(""))
+    /// What the file and the folders are like, asked where it may block; `None`: the runtime is
+    /// ending.
+    async fn stamps(&self, folders: &[PathBuf]) -> Option<(u64, u64)> {
+        let (file, folders) = (self.file.clone(), folders.to_vec());
+        let asked = move || (stamp::of_file(&file), stamp::of_folders(&folders));
+        tokio::task::spawn_blocking(asked).await.ok()
     }
 
     async fn read(&self) -> Option<Loaded> {
@@ -134,9 +146,9 @@ impl Reload {
     }
 }
 
-/// Folders that hold parts of the configuration; those beside the file too, as they are looked up
-/// there second.
-fn folders(config: &Config, dir: &Path) -> Vec<PathBuf> {
+/// Folders that hold parts of the configuration; relative ones may be beside the file at `file`.
+fn folders(config: &Config, file: &Path) -> Vec<PathBuf> {
+    let beside = file.parent().unwrap_or(Path::new(""));
     let routers = config
         .server
         .routers
@@ -144,7 +156,7 @@ fn folders(config: &Config, dir: &Path) -> Vec<PathBuf> {
         .map(|router| router.router_configs.clone());
     let all = routers.chain([config.clusters.clusters_configs.clone()]);
     all.filter(|folder| !folder.is_empty())
-        .flat_map(|folder| [PathBuf::from(&folder), dir.join(&folder)])
+        .flat_map(|folder| [PathBuf::from(&folder), beside.join(&folder)])
         .collect()
 }
 
@@ -177,6 +189,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn folders_beside_the_file_are_looked_at_too() {
+        let mut config = Config::default();
+        config.clusters.clusters_configs = "clusters".to_owned();
+        let folders = folders(&config, Path::new("/etc/layotto/config.json"));
+        let both = ["clusters", "/etc/layotto/clusters"].map(PathBuf::from);
+        assert_eq!(folders, both);
+    }
 
     #[test]
     fn routes_clusters_and_filters_are_not_fixed_and_runtimes_are() {

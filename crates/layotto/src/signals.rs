@@ -34,7 +34,11 @@ impl Signals {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.hang_up.recv() => reload.notify_one(),
-                _ = self.user.recv() => logs.reopen().await,
+                // Not awaited: a disk that does not answer must not keep the process from ending.
+                _ = self.user.recv() => {
+                    let logs = logs.clone();
+                    tokio::spawn(async move { logs.reopen().await });
+                }
             }
         }
     }

@@ -111,7 +111,7 @@ impl Info {
     }
 
     /// The same, and what the client told under TLS.
-    fn with(self, peer: Option<Peer>) -> Self {
+    pub(crate) fn with(self, peer: Option<Peer>) -> Self {
         if peer.is_none() {
             return self;
         }

@@ -81,7 +81,7 @@ impl Metrics {
     }
 
     /// The counters of the gRPC method at `path`, such as `/pkg.Svc/Method`. Beyond 1,000 paths,
-    /// new ones share their counters.
+    /// new ones share their counters, as those of more than 256 bytes do.
     pub fn method(&self, path: &str) -> Arc<Method> {
         self.0.methods.get(path)
     }

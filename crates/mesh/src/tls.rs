@@ -2,7 +2,7 @@
 //!
 //! Files are looked at before each handshake, and read anew when they changed: that needs no task
 //! and no watch, follows the symbolic links of a `ConfigMap`, and costs a few `stat` calls beside
-//! the arithmetic of a handshake. Files that do not fit together leave the last good ones in use.
+//! the arithmetic of a handshake, on a thread where they may block. Files that do not fit together leave the last good ones in use.
 
 pub mod client;
 pub mod config;

@@ -59,7 +59,11 @@ fn json_types_pass_too() {
 #[test]
 fn errors_name_the_path_and_what_is_accepted() {
     for (value, path, accepted) in [
-        (json!({"count": "-1"}), "count", "a whole number, 0 or more"),
+        (
+            json!({"count": "-1"}),
+            "count",
+            "a whole number from 0 to 4294967295",
+        ),
         (json!({"enabled": "maybe"}), "enabled", "true or false"),
         (json!({"hosts": {}}), "hosts", "a list"),
         (json!({"nested": {"ratio": "x"}}), "nested.ratio", "a number"),

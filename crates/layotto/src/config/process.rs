@@ -305,7 +305,7 @@ fn zipkin(config: &Field<'_>) -> Option<zipkin::Config> {
         match config.check() {
             Ok(()) => Some(config),
             Err(error) => {
-                o.field().error(error.to_string());
+                o.field().refuse_built(error);
                 None
             }
         }

@@ -126,6 +126,10 @@ impl Findings {
         self.0.borrow_mut().advice.push(Finding { place, message });
     }
 
+    pub(super) fn has_errors(&self) -> bool {
+        !self.0.borrow().errors.is_empty()
+    }
+
     pub(super) fn into_report(self) -> Report {
         let mut report = self.0.into_inner();
         report.sort();

@@ -1,5 +1,5 @@
-//! What files are like, as a number that changes when they do. Cheap enough to be asked in place:
-//! one question to the system for each file.
+//! What files are like, as a number that changes when they do: one question to the system for each
+//! file, which blocks.
 
 use std::{
     collections::hash_map::DefaultHasher,

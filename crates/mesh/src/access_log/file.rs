@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use tokio::{
     sync::{mpsc, oneshot},
     task::{JoinError, spawn_blocking},
@@ -109,16 +110,12 @@ impl Files {
 
     /// Opens all files anew: another program has moved them away. Returns when that is done.
     pub async fn reopen(&self) {
-        for sink in self.sinks() {
-            sink.ask(Message::Reopen).await;
-        }
+        self.ask_all(Message::Reopen).await;
     }
 
     /// Writes what waits; returns when it is written.
     pub async fn flush(&self) {
-        for sink in self.sinks() {
-            sink.ask(Message::Flush).await;
-        }
+        self.ask_all(Message::Flush).await;
     }
 
     /// Writes the lines of the file at `path`, or none until told otherwise. Returns whether there
@@ -130,6 +127,12 @@ impl Files {
             weak.paused.store(!written, Relaxed);
             true
         })
+    }
+
+    /// All at once: one that cannot be written must not hold up the others.
+    async fn ask_all(&self, message: fn(oneshot::Sender<()>) -> Message) {
+        let sinks = self.sinks();
+        join_all(sinks.iter().map(|sink| sink.ask(message))).await;
     }
 
     fn sinks(&self) -> Vec<Sink> {

@@ -87,7 +87,11 @@ impl Rolled {
         let too_large = self.roller.max_bytes.is_some_and(|max| self.size + more > max);
         let period = period(&self.roller, now);
         if self.regular && self.size > 0 && (too_large || period != self.period) {
-            self.roll(now)?;
+            // Lines go on into the file that is open, until it is due the next time.
+            self.size = 0;
+            if let Err(error) = self.roll(now) {
+                tracing::warn!(path = %self.path.display(), %error, "access log not put aside");
+            }
         }
         self.period = period;
         self.size += more;
@@ -98,7 +102,11 @@ impl Rolled {
         let stamp = DateTime::<Local>::from(now).format("%Y-%m-%d_%H-%M-%S%.3f");
         let mut aside = self.path.clone().into_os_string();
         aside.push(format!(".{stamp}"));
-        fs::rename(&self.path, &aside)?;
+        match fs::rename(&self.path, &aside) {
+            // Another program has put it aside already.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed?,
+        }
         *self = Self::open(&self.path, &self.roller)?;
         self.tidy(now)
     }
@@ -205,6 +213,27 @@ mod tests {
         let aside: Vec<_> = aside.iter().map(|path| read(path)).collect();
         assert_eq!(aside, ["line 3\n", "line 4\n"]);
         assert_eq!(read(&other), "not ours");
+    }
+
+    #[test]
+    fn no_line_is_lost_where_a_file_cannot_be_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("deep");
+        let path = deep.join("a.log");
+        let mut file = Rolled::open(&path, &Roller::default()).unwrap();
+        let now = SystemTime::now();
+        let day = Duration::from_secs(24 * 3600);
+        file.write(b"one\n", now).unwrap();
+        fs::rename(&path, deep.join("moved")).unwrap();
+        file.write(b"two\n", now + day).unwrap();
+        assert_eq!(read(&path), "two\n");
+        // A folder that is a file can neither hold the old nor the new one.
+        let moved = folder.path().join("moved");
+        fs::rename(&deep, &moved).unwrap();
+        fs::write(&deep, "").unwrap();
+        file.write(b"three\n", now + 2 * day).unwrap();
+        file.write(b"four\n", now + 2 * day).unwrap();
+        assert_eq!(read(&moved.join("a.log")), "two\nthree\nfour\n");
     }
 
     #[test]

@@ -120,10 +120,12 @@ pub(super) async fn run<F>(
         match accepted {
             Ok((socket, remote, local)) => {
                 pause = Pause::default();
+                // Counted first: numbers are from 1.
+                let open = Open::new(place, connections.add(), drain.hold());
                 tokio::spawn(serve(Accepted {
                     socket,
                     info: Info::numbered(remote, local, name.clone(), connections.accepted()),
-                    open: Open::new(place, connections.add(), drain.hold()),
+                    open,
                     config: settings.get(),
                     drain: drain.clone(),
                 }));

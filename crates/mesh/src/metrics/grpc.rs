@@ -13,6 +13,9 @@ use arc_swap::ArcSwap;
 
 use super::page::{CAP, Figure, Labels, OTHER, Page, Shape};
 
+/// The longest path that is told apart, in bytes: paths are the client's, and are kept.
+const MAX_PATH: usize = 256;
+
 /// The counters of one method.
 #[derive(Debug, Default)]
 pub struct Method {
@@ -67,6 +70,9 @@ impl Methods {
     pub(super) fn get(&self, path: &str) -> Arc<Method> {
         if let Some(method) = self.known.load().get(path) {
             return Arc::clone(method);
+        }
+        if path.len() > MAX_PATH {
+            return Arc::clone(&self.others);
         }
         let new = Arc::<Method>::default();
         self.known.rcu(|known| match known.len() < CAP {

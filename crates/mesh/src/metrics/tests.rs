@@ -146,6 +146,16 @@ fn methods_are_counted_by_path_up_to_a_cap() {
 }
 
 #[test]
+fn long_paths_are_not_kept() {
+    let metrics = Metrics::default();
+    let path = format!("/a.B/{}", "x".repeat(300));
+    metrics.method(&path).begin();
+    let text = page(&metrics);
+    assert_has(&text, &["grpc_request_total{service=\"other\"} 1"]);
+    assert!(!text.contains("xxx"), "{text}");
+}
+
+#[test]
 fn a_path_cannot_forge_a_sample() {
     let metrics = Metrics::default();
     metrics.method("/a\"} 1\nforged 7 # \\").begin();

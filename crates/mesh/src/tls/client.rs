@@ -79,7 +79,8 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.connector().connect(self.name(name)?, stream).await
+        let connector = self.connector().await;
+        connector.connect(self.name(name)?, stream).await
     }
 
     /// Like [`connect`](Self::connect), and offers `protocols` unless the context has `alpn`.
@@ -102,12 +103,12 @@ impl Connector {
             .iter()
             .map(|protocol| alpn(*protocol).to_vec())
             .collect();
-        let connector = self.connector();
+        let connector = self.connector().await;
         connector.with_alpn(names).connect(self.name(name)?, stream).await
     }
 
-    fn connector(&self) -> TlsConnector {
-        TlsConnector::from(self.0.config.get())
+    async fn connector(&self) -> TlsConnector {
+        TlsConnector::from(self.0.config.get().await)
     }
 
     fn name(&self, fallback: &str) -> io::Result<ServerName<'static>> {

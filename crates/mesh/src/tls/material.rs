@@ -15,8 +15,10 @@ use rustls::{
 use super::config::TlsContext;
 use crate::config::ConfigError;
 
-/// Where a PEM text is.
-#[derive(Debug, Clone)]
+const PRIVATE_KEY: &str = "private_key";
+
+/// Where a PEM text is. Not to be printed, as it may be a key.
+#[derive(Clone)]
 pub(super) enum Pem {
     Text(String),
     File(PathBuf),
@@ -31,7 +33,7 @@ pub(super) struct Stamp {
 }
 
 /// The certificates of one context, not read yet.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Material {
     pub(super) authorities: Option<Pem>,
     /// The chain and its key.
@@ -71,10 +73,12 @@ impl Pem {
         match self {
             Self::Text(text) => Ok(text.clone().into_bytes()),
             Self::File(path) => std::fs::read(path).map_err(|error| {
-                ConfigError::new(
-                    key,
-                    format!("the file {} cannot be read: {error}", path.display()),
-                )
+                let message = match key {
+                    // What is no path may be the key itself, without its PEM armour.
+                    PRIVATE_KEY => format!("is neither PEM text nor a file that can be read: {error}"),
+                    _ => format!("the file {} cannot be read: {error}", path.display()),
+                };
+                ConfigError::new(key, message)
             }),
         }
     }
@@ -109,7 +113,7 @@ impl Material {
         let identity = match (chain, key) {
             (Some(chain), Some(key)) => Some((chain, key)),
             (None, None) => None,
-            (Some(_), None) => return Err(ConfigError::new("private_key", "is needed by cert_chain")),
+            (Some(_), None) => return Err(ConfigError::new(PRIVATE_KEY, "is needed by cert_chain")),
             (None, Some(_)) => return Err(ConfigError::new("cert_chain", "is needed by private_key")),
         };
         let authorities = Pem::locate(&context.ca_cert, folders);
@@ -130,8 +134,8 @@ impl Material {
             return Ok(None);
         };
         let chain = chain.certificates("cert_chain")?;
-        let key = PrivateKeyDer::from_pem_slice(&key.read("private_key")?)
-            .map_err(|_| ConfigError::new("private_key", "there is no private key in PEM form"))?;
+        let key = PrivateKeyDer::from_pem_slice(&key.read(PRIVATE_KEY)?)
+            .map_err(|_| ConfigError::new(PRIVATE_KEY, "there is no private key in PEM form"))?;
         Ok(Some((chain, key)))
     }
 

@@ -128,7 +128,7 @@ impl Acceptor {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let hello = LazyConfigAcceptor::new(HelloReader::default(), stream).await?;
-        let (config, verifies) = self.choice.get().choose(&hello.client_hello());
+        let (config, verifies) = self.choice.get().await.choose(&hello.client_hello());
         let stream = hello.into_stream(config).await?;
         let peer = Peer::of(&stream, verifies);
         Ok((stream, peer))

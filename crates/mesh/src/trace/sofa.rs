@@ -47,7 +47,7 @@ impl TraceIds {
 
     /// The place of a call whose request has `headers`: what they say, else a new trace's root.
     pub fn enter(&self, headers: &HeaderMap) -> Context {
-        let id = |names: [HeaderName; 2]| names.into_iter().find_map(|name| valid(headers, &name));
+        let id = |names: [HeaderName; 2]| names.into_iter().find_map(|name| plain_id(headers, &name));
         Context {
             trace_id: id([TRACE_ID, RPC_TRACE_ID]).unwrap_or_else(|| self.next()),
             rpc_id: id([RPC_ID, RPC_RPC_ID]).unwrap_or_else(|| "0".to_owned()),
@@ -82,8 +82,9 @@ impl Context {
     }
 }
 
-/// An id that is safe to print and hand on.
-fn valid(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+/// The id in a header, if it is safe to print and hand on: at most 128 letters, digits, `.`, `-`,
+/// `_` and `:`.
+pub fn plain_id(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let text = headers.get(name)?.to_str().ok()?;
     let plain = text
         .bytes()

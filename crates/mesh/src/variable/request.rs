@@ -18,7 +18,7 @@ impl Request {
             Self::Uri => head.uri.path_and_query()?.as_str(),
             Self::Query => head.uri.query()?,
             Self::Host => host(head)?,
-            Self::Scheme => head.uri.scheme_str().unwrap_or("http"),
+            Self::Scheme => head.uri.scheme_str().unwrap_or_else(|| scheme(exchange)),
             Self::Protocol if head.version == Version::HTTP_2 => "Http2",
             Self::Protocol => "Http1",
             Self::Length => return header_value(head, &header::CONTENT_LENGTH),
@@ -35,6 +35,14 @@ impl Request {
             }
         };
         Some(borrowed.into())
+    }
+}
+
+/// Of a request that does not say it itself.
+fn scheme(exchange: &Exchange) -> &'static str {
+    match exchange.connection().and_then(|connection| connection.tls()) {
+        Some(_) => "https",
+        None => "http",
     }
 }
 

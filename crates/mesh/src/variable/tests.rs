@@ -197,3 +197,17 @@ fn a_name_can_be_read_ahead() {
         Some(Variable::Late(Late::UpstreamHost))
     );
 }
+
+#[test]
+fn the_scheme_of_a_request_that_does_not_say_it_is_its_connections() {
+    let info = exchange().connection().cloned().unwrap();
+    let peer = crate::tls::server::Peer {
+        server_name: None,
+        certificate: None,
+        alpn: None,
+    };
+    let exchange = Exchange::begin("web".into(), Some(info.with(Some(peer))));
+    let head = head("/", Version::HTTP_11);
+    let scheme = value("x-mosn-scheme", &head, &exchange);
+    assert_eq!(scheme.as_deref(), Some("https"));
+}

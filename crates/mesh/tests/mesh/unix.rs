@@ -53,6 +53,20 @@ async fn serves_and_knows_the_peer() {
 }
 
 #[tokio::test]
+async fn connections_are_numbered_from_one() {
+    let (_directory, path, config) = socket();
+    let number = |request: Request<Incoming>| async move {
+        let number = Info::of(request.extensions()).unwrap().number();
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(number.to_string())))
+    };
+    let _server = Server::start(&config, service_fn(number)).await;
+    for expected in ["1", "2"] {
+        let (mut client, _) = http1(UnixStream::connect(&path).await.unwrap()).await;
+        assert_eq!(text(client.send_request(get("/")).await.unwrap()).await, expected);
+    }
+}
+
+#[tokio::test]
 async fn the_file_is_for_owner_and_group_and_goes_with_the_listener() {
     let (_directory, path, config) = socket();
     let server = Server::start(&config, service_fn(hello)).await;

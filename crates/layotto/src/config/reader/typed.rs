@@ -65,6 +65,11 @@ impl Field<'_> {
         self.findings().error(self.place_at(&error.path), error.message);
     }
 
+    /// Advises on what is at `path` under this value.
+    pub(in crate::config) fn advise_at(&self, path: &str, message: impl Into<String>) {
+        self.findings().advise(self.place_at(path), message);
+    }
+
     fn report_key(&self, path: &str, others: &[(&str, &[OtherKey])], shape: &Shape<'_>) {
         let place = self.place_at(path);
         let mut keys = others

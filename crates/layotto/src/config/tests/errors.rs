@@ -345,7 +345,7 @@ fn metrics_tracing_and_administration() {
              \"reporter_endpoint\": \"127.0.0.1:9411\"}}",
         ),
         &[
-            "error: f:2: tracing.config: reporter_endpoint: found \"127.0.0.1:9411\", expected a URL such as \
+            "error: f:2: tracing.config.reporter_endpoint: found \"127.0.0.1:9411\", expected a URL such as \
              \"http://127.0.0.1:9411/api/v2/spans\"",
         ],
     );
@@ -579,4 +579,50 @@ fn a_channel_names_a_listener_that_is_there() {
     );
     let egress = r#"{"name": "egress", "address": "127.0.0.1:2", "filter_chains": [{"filters": [{"type": "proxy"}]}]}"#;
     check(&listeners(&format!("{grpc},\n{egress}")), &[]);
+}
+
+#[test]
+fn what_leads_nowhere_is_advice_where_it_stands() {
+    let text = r#"{"servers": [{
+        "routers": [{"router_config_name": "r", "virtual_hosts": [{"domains": ["*"], "routers": [
+            {"match": {"prefix": "/a"}, "route": {"cluster_name": "there"}},
+            {"match": {"prefix": "/b"}, "route": {"cluster_name": "gone"}},
+            {"match": {"prefix": "/c"}, "route": {"weighted_clusters": [
+                {"cluster": {"name": "there", "weight": 1}},
+                {"cluster": {"name": "away", "weight": 1}},
+                {"cluster": {"name": "never", "weight": 0}}]}},
+            {"match": {"prefix": "/d"}, "route": {"cluster_variable": "x"}}]}]}],
+        "listeners": [
+            {"name": "a", "address": ":0", "filter_chains": [{"filters": [
+                {"type": "proxy", "config": {"router_config_name": "none"}}]}]},
+            {"name": "b", "address": ":0", "stream_filters": [{"type": "actuator_filter"}], "filter_chains": [
+                {"filters": [{"type": "proxy", "config": {"router_config_name": "none"}}]}]},
+            {"name": "c", "address": ":0", "bind_port": true, "filter_chains": [{"filters": [
+                {"type": "tcp_proxy", "config": {"cluster": "lost"}}]}]}]}],
+        "cluster_manager": {"clusters": [
+            {"name": "there", "hosts": []},
+            {"name": "odd", "type": "EDS",
+             "lb_type": "LB_BEST", "hosts": [{"address": "127.0.0.1:1"}]}]}}"#;
+    let routes = "servers[0].routers[0].virtual_hosts[0].routers";
+    let error = "its requests are answered with an error";
+    check(
+        text,
+        &[
+            &format!("advice: f:4: {routes}[1].route.cluster_name: no cluster is called \"gone\": {error}"),
+            &format!(
+                "advice: f:7: {routes}[2].route.weighted_clusters[1].cluster.name: no cluster is called \
+                 \"away\": {error}"
+            ),
+            "advice: f:11: servers[0].listeners[0]: no router is called \"none\": every request is answered \
+             with 404",
+            "advice: f:15: servers[0].listeners[2]: no cluster is called \"lost\": its connections are closed",
+            &format!("advice: f:18: cluster_manager.clusters[0]: cluster \"there\" has no hosts: {error}"),
+            "advice: f:19: cluster_manager.clusters[1].type: found \"EDS\", which is taken for \"SIMPLE\"; \
+             known are \"SIMPLE\" or \"STRICT_DNS\"",
+            "advice: f:20: cluster_manager.clusters[1].lb_type: found \"LB_BEST\", which is taken for \
+             \"LB_ROUNDROBIN\"; known are \"LB_RANDOM\", \"LB_ROUNDROBIN\", \"LB_WEIGHTED_ROUNDROBIN\", \
+             \"LB_LEAST_REQUEST\", \"LB_LEAST_CONNECTION\", \"LB_MAGLEV\", \"LB_RING_HASH\", \
+             \"LB_REQUEST_ROUNDROBIN\" or \"LB_PEAK_EWMA\"",
+        ],
+    );
 }

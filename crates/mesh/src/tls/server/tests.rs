@@ -277,6 +277,16 @@ fn what_a_listener_cannot_do_without_is_asked_for_by_name() {
 }
 
 #[test]
+fn a_key_without_its_armour_is_not_shown_in_the_error() {
+    let bare = "MIGHAgEAMBMGByqGSM49";
+    let mut context = Authority::new().server(&["a.test"]);
+    context.private_key = layotto_core::Secret::new(bare.into());
+    let error = Acceptor::build(&[context], &Options::default()).unwrap_err();
+    assert_eq!(error.path, "private_key");
+    assert!(!error.to_string().contains(bare), "{error}");
+}
+
+#[test]
 fn contexts_that_are_off_are_no_acceptor() {
     assert!(
         Acceptor::build(&[TlsContext::default()], &Options::default())
