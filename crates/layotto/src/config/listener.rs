@@ -179,7 +179,7 @@ fn stream_filter(field: &Field<'_>) -> Option<StreamFilter> {
         let type_name = type_field.text()?;
         let config = match (KINDS.iter().find(|kind| kind.name == type_name), config) {
             (Some(kind), Some(config)) => config.filter_config(kind)?,
-            (Some(kind), None) => build_without_config(kind, &type_field)?,
+            (Some(kind), None) => build_without_config(kind, o.field())?,
             (None, _) if !is_known_stream_filter(&type_field, type_name) => return None,
             (None, config) => config.map(|field| field.node.to_json()).unwrap_or_default(),
         };
@@ -195,7 +195,7 @@ fn build_without_config(kind: &Kind, field: &Field<'_>) -> Option<Json> {
     match (kind.build)(&Json::Null, &filter::Context::default()) {
         Ok(_) => Some(Json::Null),
         Err(error) => {
-            field.refuse_built(error);
+            field.refuse_built(error.under("config"));
             None
         }
     }
@@ -336,7 +336,7 @@ fn network_filter(o: &Object<'_>, registry: &Registry) -> Option<Network> {
                 None => tcpcopy::Config::default(),
             };
             if let Err(error) = config.validate() {
-                type_field.refuse_built(error);
+                o.field().refuse_built(error.under("config"));
                 return None;
             }
             Some(Network::Tcpcopy(config))

@@ -626,3 +626,19 @@ fn what_leads_nowhere_is_advice_where_it_stands() {
         ],
     );
 }
+
+#[test]
+fn a_setting_of_the_traffic_dump_is_named_where_it_stands() {
+    let text = listeners(
+        r#"{"address": ":0", "bind_port": true, "filter_chains": [{"filters": [{"type": "tcpcopy",
+            "config": {"strategy": {
+                "interval": 3}}}, {"type": "grpc"}]}]}"#,
+    );
+    check(
+        &text,
+        &[
+            "error: f:4: servers[0].listeners[0].filter_chains[0].filters[0].config.strategy.interval: is 3; \
+             accepted: 30 to 3600 (seconds)",
+        ],
+    );
+}
