@@ -55,7 +55,7 @@ impl Open for LocalFile {
         let path = cx.resolve(&config.secrets_file);
         let text = tokio::fs::read(&path).await.map_err(|error| {
             let shown = path.display();
-            Error::invalid(format!("secrets file {shown} cannot be read: {error}")).with_source(error)
+            Error::invalid(format!("secrets file {shown} cannot be read: {error}"))
         })?;
         let secrets = parse(&text, &config).map_err(|problem| refuse(&path, &problem))?;
         Ok(Self { secrets })

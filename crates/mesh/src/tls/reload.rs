@@ -103,14 +103,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         std::fs::write(&path, "1").unwrap();
-        let (begun, mut building) = tokio::sync::mpsc::unbounded_channel();
-        let (go_on, wait) = mpsc::channel::<()>();
+        let (begun, mut building) = tokio::sync::mpsc::channel(1);
+        let (go_on, wait) = mpsc::sync_channel::<()>(1);
         let wait = Mutex::new(wait);
         let mut first = true;
         let count = Mutex::new(move || std::mem::take(&mut first));
         let build = move || {
             if !(count.lock().unwrap())() {
-                begun.send(()).unwrap();
+                begun.blocking_send(()).unwrap();
                 wait.lock().unwrap().recv().unwrap();
                 return Ok(2);
             }
