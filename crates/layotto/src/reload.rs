@@ -209,16 +209,4 @@ mod tests {
         assert_eq!(fixed(&config("a", "x")), fixed(&config("b", "x")));
         assert_ne!(fixed(&config("a", "x")), fixed(&config("a", "y")));
     }
-
-    #[test]
-    fn a_folder_beside_the_file_is_watched_from_any_working_directory() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("config.json");
-        std::fs::create_dir(folder.path().join("beside")).unwrap();
-        let text = json!({"servers": [{}], "cluster_manager": {"clusters_configs": "beside"}});
-        std::fs::write(&file, text.to_string()).unwrap();
-        let loaded = config::load(&file, &Registry::default(), &|_| None);
-        let config = loaded.unwrap_or_else(|report| panic!("{report}")).config;
-        assert!(folders(&config, folder.path()).contains(&folder.path().join("beside")));
-    }
 }
