@@ -67,7 +67,7 @@ impl Plane {
     pub(super) fn build(&self, config: &Config, running: &Running) -> anyhow::Result<Built> {
         let clusters = Arc::new(Clusters::build_in(
             &config.clusters,
-            &[self.parts.folder.clone()],
+            std::slice::from_ref(&self.parts.folder),
             Some(&running.clusters),
         )?);
         let tables = config.server.routers.iter().map(|router| {
