@@ -554,18 +554,15 @@ servers:
 
 #[test]
 fn channels_that_are_not_built_yet_are_reported() {
-    for (channel, expected) in [(
-        r#"{"protocol": "bolt", "listener": "h:1"}"#,
-        "protocol: channel bolt is not supported yet: the component will be DOWN",
-    )] {
-        let config = around(&format!(
-            r#"{{"rpcs": {{"mosn": {{"config": {{"channel": [{channel}]}}}}}}}}"#
-        ));
-        assert_eq!(
-            report_of(&config, Format::Json),
-            format!("not supported yet: f:2: GRPC.rpcs.mosn.config.channel[0].{expected}\n")
-        );
-    }
+    let channel = r#"{"protocol": "bolt", "listener": "h:1"}"#;
+    let config = around(&format!(
+        r#"{{"rpcs": {{"mosn": {{"config": {{"channel": [{channel}]}}}}}}}}"#
+    ));
+    assert_eq!(
+        report_of(&config, Format::Json),
+        "not supported yet: f:2: GRPC.rpcs.mosn.config.channel[0].protocol: channel bolt is not supported yet: \
+         the component will be DOWN\n"
+    );
 }
 
 #[test]
