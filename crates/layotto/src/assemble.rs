@@ -248,7 +248,7 @@ impl Side {
         }
         let admin = match &config.admin.address {
             Some(address) => {
-                let settings = layotto_mesh::listener::Config::new("admin", address.to_mesh());
+                let settings = layotto_mesh::listener::Config::new("admin", address.clone());
                 Some(Listener::bind(&settings).await?)
             }
             None => None,
@@ -285,7 +285,7 @@ fn warn_of_open_doors(config: &Config) {
         .listeners
         .iter()
         .filter(|listener| listener.opens() && listener.shows_health());
-    for listener in actuators.filter(|listener| listener.address.is_public()) {
+    for listener in actuators.filter(|listener| !listener.address.is_local()) {
         tracing::warn!(
             listener = listener.name,
             address = %listener.address,
@@ -296,7 +296,7 @@ fn warn_of_open_doors(config: &Config) {
         .admin
         .address
         .as_ref()
-        .filter(|address| address.is_public())
+        .filter(|address| !address.is_local())
     {
         tracing::warn!(%address, "others can reach the administration API; without an admin token they are refused");
     }

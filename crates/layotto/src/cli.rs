@@ -16,6 +16,9 @@ use std::{ffi::OsString, fmt, io::Write, process::ExitCode};
 use clap::{CommandFactory, Parser, Subcommand};
 use layotto_core::Registry;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use self::dump::fuzzing;
 pub use self::start::StartOptions;
 use crate::config::Loaded;
 

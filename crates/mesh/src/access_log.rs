@@ -4,6 +4,9 @@ mod config;
 mod escape;
 mod file;
 mod format;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod output;
 mod roller;
 #[cfg(test)]

@@ -194,7 +194,9 @@ mod tests {
         for (text, local) in [
             ("127.0.0.9:1", true),
             ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
             ("localhost:1", true),
+            ("LOCALHOST:1", true),
             ("/s", true),
             ("0.0.0.0:1", false),
             (":1", false),

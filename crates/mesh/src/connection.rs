@@ -12,6 +12,9 @@ use std::{fmt, net::SocketAddr, path::Path, sync::Arc};
 
 use crate::{drain, listener::Config, tls::server::Peer};
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use self::http1::fuzzing;
 use self::stream::Stream;
 pub use self::{open::Connections, raw::RawService, wire::Wire};
 pub(crate) use self::{open::Open, raw::serve_raw, serve::serve, stream::Socket};

@@ -5,6 +5,8 @@ pub mod http1;
 
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, ensure};
+
 /// What a load measured.
 #[derive(Debug, Clone, Default)]
 pub struct Round {
@@ -38,6 +40,18 @@ impl Round {
     /// Requests answered well in a second.
     pub fn rate(&self) -> f64 {
         self.calls as f64 / self.took.as_secs_f64()
+    }
+
+    /// Fails unless there were requests, and all were answered well.
+    pub fn ensure_no_failure(&self) -> Result<()> {
+        ensure!(
+            self.failed == 0 && self.calls > 0,
+            "{} answered, {} failed: {:?}",
+            self.calls,
+            self.failed,
+            self.first_failure
+        );
+        Ok(())
     }
 
     /// Adds what one worker saw.

@@ -172,9 +172,7 @@ impl Inner {
             return Ok(());
         };
         let given = TOKEN_HEADERS.iter().filter_map(|name| headers.get(*name));
-        let known = given
-            .into_iter()
-            .any(|given| same(given.as_bytes(), token.expose().as_bytes()));
+        let known = given.into_iter().any(|given| token.is(given.as_bytes()));
         if known || server == Server::Health {
             return Ok(());
         }
@@ -237,10 +235,4 @@ fn unsupported_media_type() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
     response
-}
-
-/// Takes the same time wherever the two differ.
-fn same(given: &[u8], expected: &[u8]) -> bool {
-    let differences = given.iter().zip(expected).fold(0, |sum, (a, b)| sum | (a ^ b));
-    given.len() == expected.len() && std::hint::black_box(differences) == 0
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use layotto_peers::{
     load::{Round, grpc, http1},
     proxy::{Kind, Plan, Protocol},
@@ -65,13 +65,7 @@ impl Load {
                 http1::run(&load).await
             }
         };
-        ensure!(
-            round.failed == 0 && round.calls > 0,
-            "{} answered, {} failed: {:?}",
-            round.calls,
-            round.failed,
-            round.first_failure
-        );
+        round.ensure_no_failure()?;
         Ok(round)
     }
 }

@@ -1,5 +1,7 @@
 //! `layotto dump`: what the network filter `tcpcopy` wrote, for people to read.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod line;
 mod view;
 
@@ -86,17 +88,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     kind == Some(io::ErrorKind::BrokenPipe)
 }
 
-fn show(args: &ShowArgs, mut out: impl Write) -> anyhow::Result<()> {
-    let mut file = open(&args.file)?;
-    let read = || format!("cannot read {}", args.file.display());
-    let index = Index::of(&mut file, args).with_context(read)?;
-    if index.understood == 0 {
-        anyhow::bail!("{} has no line of a traffic dump", args.file.display());
-    }
-    for group in &index.groups {
-        print_group(group, &mut file, args.style(), &mut out)?;
-    }
-    out.flush()?;
+fn show(args: &ShowArgs, out: impl Write) -> anyhow::Result<()> {
+    let index = show_lines(&mut open(&args.file)?, args, out)?;
     if index.groups.is_empty() {
         warn("nothing in the dump is of this window and port");
     }
@@ -107,6 +100,23 @@ fn show(args: &ShowArgs, mut out: impl Write) -> anyhow::Result<()> {
         ));
     }
     Ok(())
+}
+
+fn show_lines(
+    file: &mut (impl BufRead + Seek),
+    args: &ShowArgs,
+    mut out: impl Write,
+) -> anyhow::Result<Index> {
+    let read = || format!("cannot read {}", args.file.display());
+    let index = Index::of(file, args).with_context(read)?;
+    if index.understood == 0 {
+        anyhow::bail!("{} has no line of a traffic dump", args.file.display());
+    }
+    for group in &index.groups {
+        print_group(group, file, args.style(), &mut out)?;
+    }
+    out.flush()?;
+    Ok(index)
 }
 
 fn open(path: &Path) -> anyhow::Result<BufReader<File>> {
@@ -181,7 +191,7 @@ fn read_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<u64> {
 
 fn print_group(
     group: &Group,
-    file: &mut BufReader<File>,
+    file: &mut (impl BufRead + Seek),
     style: Style,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {

@@ -1,8 +1,9 @@
 //! The typed configuration of the process: what the rest of the program sees of a file.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use layotto_core::{Secret, Settings, health::Required};
+pub use layotto_mesh::Address;
 use layotto_mesh::{
     access_log::{self, Roller},
     cluster::config::ClusterManager,
@@ -128,55 +129,6 @@ impl Listener {
         self.stream_filters
             .iter()
             .any(|filter| filter.type_name == ACTUATOR)
-    }
-}
-
-/// An address to listen on.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Address {
-    /// Host (empty: every interface) and port (0: any free one).
-    Tcp {
-        /// Host name or address, without the brackets of IPv6.
-        host: String,
-        /// Port.
-        port: u16,
-    },
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
-impl Address {
-    /// Whether other machines can reach it.
-    pub fn is_public(&self) -> bool {
-        let Self::Tcp { host, .. } = self else {
-            return false;
-        };
-        let loopback = host.parse().map(|ip: std::net::IpAddr| ip.is_loopback());
-        host != "localhost" && !loopback.unwrap_or(false)
-    }
-}
-
-impl Address {
-    /// The same for the data plane.
-    pub fn to_mesh(&self) -> layotto_mesh::Address {
-        match self {
-            Self::Tcp { host, port } => layotto_mesh::Address::Tcp {
-                host: host.clone(),
-                port: *port,
-            },
-            Self::Unix(path) => layotto_mesh::Address::Unix(path.clone()),
-        }
-    }
-}
-
-/// As the file has it.
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "{}", path.display()),
-        }
     }
 }
 

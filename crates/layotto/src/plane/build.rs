@@ -220,7 +220,7 @@ impl Plane {
             None => self
                 .parts
                 .dumps
-                .add(&listener.name, &listener.address.to_mesh(), config)
+                .add(&listener.name, &listener.address, config)
                 .context("tcpcopy"),
         }
     }

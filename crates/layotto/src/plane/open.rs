@@ -164,7 +164,7 @@ fn settings(
 
 /// The settings of a listener's connections, as far as the configuration alone tells them.
 pub fn mesh_settings(listener: &config::Listener) -> layotto_mesh::listener::Config {
-    let mut settings = layotto_mesh::listener::Config::new(&listener.name, listener.address.to_mesh());
+    let mut settings = layotto_mesh::listener::Config::new(&listener.name, listener.address.clone());
     settings.protocol = listener.protocol();
     settings.idle_timeout = listener.idle_timeout;
     if let Terminal::Proxy(proxy) = &listener.terminal {

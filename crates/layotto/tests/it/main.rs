@@ -10,5 +10,6 @@ mod golden;
 mod lifecycle;
 mod limits;
 mod mesh;
+mod raw;
 mod safety;
 mod sidecar;

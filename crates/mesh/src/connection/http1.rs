@@ -15,6 +15,8 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
+#[cfg(fuzzing)]
+pub use self::framing::fuzzing;
 use self::framing::{Framing, Phase};
 use super::Wire;
 use crate::{drain, listener::Config};

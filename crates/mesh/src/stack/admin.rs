@@ -6,13 +6,13 @@
 use std::{
     convert::Infallible,
     fmt,
-    hint::black_box,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use http::{HeaderMap, Method, Request, Response, Uri, header::AUTHORIZATION};
+use layotto_core::Secret;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
@@ -30,7 +30,7 @@ pub const ADMIN_ONLY: &str = "only clients on this machine or with the admin tok
 /// The rule that an administration surface asks.
 #[derive(Clone)]
 pub struct Access {
-    token: Option<Arc<str>>,
+    token: Option<Arc<Secret>>,
     guarded: fn(&Method, &Uri) -> bool,
 }
 
@@ -38,9 +38,9 @@ impl Access {
     /// Guards every request. Clients on this machine need no token; without a `token` (or with an
     /// empty one) all others are refused.
     pub fn new(token: Option<&str>) -> Self {
-        let token = token.filter(|token| !token.is_empty()).map(Arc::from);
+        let token = token.filter(|token| !token.is_empty());
         Self {
-            token,
+            token: token.map(|token| Arc::new(Secret::new(token.to_owned()))),
             guarded: |_, _| true,
         }
     }
@@ -77,25 +77,13 @@ impl fmt::Debug for Access {
     }
 }
 
-fn presents(headers: &HeaderMap, token: &str) -> bool {
+fn presents(headers: &HeaderMap, token: &Secret) -> bool {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| {
         let (scheme, token) = value.as_bytes().split_at_checked(b"bearer ".len())?;
         scheme.eq_ignore_ascii_case(b"bearer ").then_some(token)
     });
     let own = headers.get(TOKEN_HEADER).map(|value| value.as_bytes());
-    [bearer, own]
-        .into_iter()
-        .flatten()
-        .any(|given| same(given, token.as_bytes()))
-}
-
-/// Compares in a time that tells nothing but the length.
-fn same(given: &[u8], expected: &[u8]) -> bool {
-    let difference = given
-        .iter()
-        .zip(expected)
-        .fold(0, |difference, (a, b)| black_box(difference | (a ^ b)));
-    given.len() == expected.len() && difference == 0
+    [bearer, own].into_iter().flatten().any(|given| token.is(given))
 }
 
 /// Adds [`Guarded`].

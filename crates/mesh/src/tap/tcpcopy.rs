@@ -7,6 +7,9 @@
 pub mod config;
 mod dumps;
 mod files;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hpack;
 pub mod http2;
 mod redact;

@@ -7,8 +7,6 @@ use futures::{StreamExt, future::BoxFuture, stream};
 use http::Request;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use layotto_mesh::{
     Body, BoxError,
     connection::Info,
@@ -19,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tower::service_fn;
 
-use crate::support::{Server, get, grpc, http2 as http2_client, loopback, text};
+use crate::support::{Server, get, grpc, http1, http2, loopback, text};
 
 fn build(name: &str, config: Value) -> Arc<dyn Filter> {
     let kind = KINDS.iter().find(|kind| kind.name == name).unwrap();
@@ -87,10 +85,7 @@ fn post(path: &str, chunks: &'static [&str], open: bool) -> Request<Body> {
 #[tokio::test]
 async fn a_chunked_upload_that_grows_too_big_gets_413() {
     let server = serve(build("payload_limit", json!({"max_entity_size": 5}))).await;
-    let (mut client, connection) = http1::handshake(TokioIo::new(server.connect().await))
-        .await
-        .unwrap();
-    tokio::spawn(connection);
+    let (mut client, _) = http1(server.connect().await).await;
     let refused = client
         .send_request(post("/late", &["123", "456"], true))
         .await
@@ -101,11 +96,7 @@ async fn a_chunked_upload_that_grows_too_big_gets_413() {
 #[tokio::test]
 async fn an_http2_stream_that_grows_too_big_is_reset_and_its_neighbours_are_not() {
     let server = serve(build("payload_limit", json!({"max_entity_size": 5}))).await;
-    let (mut client, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(server.connect().await))
-            .await
-            .unwrap();
-    tokio::spawn(connection);
+    let (mut client, _) = http2(server.connect().await).await;
     let neighbour = client.send_request(post("/", &["12345"], true)).await.unwrap();
     // The rest is sent once the reply has begun: a reset takes what is not written yet with it.
     let (feed, mut fed) = mpsc::channel(2);
@@ -136,7 +127,7 @@ async fn a_grpc_method_beyond_its_limit_is_refused_on_the_same_connection() {
         {"resource": "/a.B/Limited", "threshold": 2, "statIntervalInMs": 600_000},
     ]});
     let server = serve(build("flowControlFilter", config)).await;
-    let (mut client, _) = http2_client(server.connect().await).await;
+    let (mut client, _) = http2(server.connect().await).await;
     for limited in [false, false, true] {
         let reply = client.send_request(grpc("/a.B/Limited")).await.unwrap();
         assert_eq!(reply.status(), 200);

@@ -86,18 +86,20 @@ pub fn grpc(path: &str) -> Request<Empty<Bytes>> {
 }
 
 /// An HTTP/1 client, and the task that ends with its connection.
-pub async fn http1<I>(io: I) -> (http1::SendRequest<Empty<Bytes>>, JoinHandle<hyper::Result<()>>)
+pub async fn http1<I, B>(io: I) -> (http1::SendRequest<B>, JoinHandle<hyper::Result<()>>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Unpin + Send + 'static,
 {
     let (client, connection) = http1::handshake(TokioIo::new(io)).await.unwrap();
     (client, tokio::spawn(connection))
 }
 
 /// An HTTP/2 client, and the task that ends with its connection.
-pub async fn http2<I>(io: I) -> (http2::SendRequest<Empty<Bytes>>, JoinHandle<hyper::Result<()>>)
+pub async fn http2<I, B>(io: I) -> (http2::SendRequest<B>, JoinHandle<hyper::Result<()>>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Unpin + Send + 'static,
 {
     let (client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io))
         .await

@@ -6,7 +6,7 @@ use layotto_peers::{
     proxy::{Kind, Plan, Protocol, Proxy},
 };
 
-use super::{curl, requests::no_failure};
+use super::curl;
 use crate::runner::{Case, Ignored};
 
 pub fn cases() -> Vec<Case> {
@@ -33,7 +33,7 @@ pub fn cases() -> Vec<Case> {
                         time: lab.seconds(1, 30),
                         ..Load::new(proxy.address, "/bytes/100")
                     };
-                    no_failure(&run(&load).await)?;
+                    run(&load).await.ensure_no_failure()?;
                 }
                 Ok(())
             },

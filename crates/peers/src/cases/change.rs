@@ -13,7 +13,6 @@ use layotto_peers::{
 };
 use tokio::time::{interval, sleep};
 
-use super::requests::no_failure;
 use crate::runner::{Case, Ignored, Lab};
 
 /// Time in which a proxy must see that a host is gone or back.
@@ -43,7 +42,7 @@ async fn host_killed_and_back(lab: Lab) -> Result<()> {
     let address = origin.address;
     let proxy = Proxy::start(lab.kind, &Plan::of(Protocol::Http1, address)).await?;
     let time = lab.seconds(1, 20);
-    no_failure(&run(&load(&proxy, time)).await)?;
+    run(&load(&proxy, time)).await.ensure_no_failure()?;
     drop(origin);
     let down = run(&load(&proxy, time)).await;
     ensure!(down.calls == 0, "{} answers without a host", down.calls);
@@ -51,7 +50,7 @@ async fn host_killed_and_back(lab: Lab) -> Result<()> {
     let _origin = Origin::start_at(address).await?;
     let recovery = recovery(&proxy).await?;
     println!("host back: answers after {recovery:?}");
-    no_failure(&run(&load(&proxy, time)).await)
+    run(&load(&proxy, time)).await.ensure_no_failure()
 }
 
 /// Time until a request is answered well.
@@ -78,7 +77,7 @@ async fn one_of_two_hosts_killed(lab: Lab) -> Result<()> {
     };
     let proxy = Proxy::start(lab.kind, &plan).await?;
     let time = lab.seconds(1, 20);
-    no_failure(&run(&load(&proxy, time)).await)?;
+    run(&load(&proxy, time)).await.ensure_no_failure()?;
     ensure!(
         first.requests() > 0 && second.requests() > 0,
         "only one host was asked"
@@ -89,7 +88,7 @@ async fn one_of_two_hosts_killed(lab: Lab) -> Result<()> {
         "one host killed: {} answered, {} failed until it was noticed",
         during.calls, during.failed
     );
-    no_failure(&run(&load(&proxy, time)).await)
+    run(&load(&proxy, time)).await.ensure_no_failure()
 }
 
 async fn reload_under_load(lab: Lab) -> Result<()> {
@@ -111,7 +110,7 @@ async fn reload_under_load(lab: Lab) -> Result<()> {
         "reload: {} answered, {} failed during {reloads} reloads",
         round.calls, round.failed
     );
-    no_failure(&round)?;
+    round.ensure_no_failure()?;
     takes_effect(&proxy, &last).await
 }
 

@@ -12,7 +12,6 @@ use layotto_peers::{
     proxy::{Kind, Plan, Protocol, Proxy},
 };
 
-use super::requests::no_failure;
 use crate::runner::{Case, Ignored, Lab};
 
 /// Requests under way that the proxy permits; each takes [`WORK`].
@@ -52,7 +51,7 @@ async fn goodput(lab: Lab) -> Result<()> {
         ..Load::new(proxy.address, format!("/wait/{}", WORK.as_millis()))
     };
     let peak = run(&load(ROOM)).await;
-    no_failure(&peak)?;
+    peak.ensure_no_failure()?;
     // A client that is refused comes back after as long as the work would have taken.
     let over = run(&Load {
         pause: WORK,

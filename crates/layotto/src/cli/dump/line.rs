@@ -34,8 +34,10 @@ impl<'a> Line<'a> {
             None => (None, What::Memory(rest)),
             Some((first, rest)) => match (first.parse().ok(), bracketed(rest)) {
                 (Some(port), _) => (Some(port), What::Traffic(unhex(rest)?)),
-                (None, Some((port, json))) => (Some(port.parse().ok()?), What::Portrait(first, json)),
-                (None, None) => return None,
+                (None, Some((port, json))) if is_word(first) => {
+                    (Some(port.parse().ok()?), What::Portrait(first, json))
+                }
+                (None, _) => return None,
             },
         };
         let line = Self {
@@ -116,6 +118,7 @@ mod tests {
             "2026-11-26 10:00:00,123 [INFO] [a-b][1]00 0",
             "2026-11-26 10:00:00,123 [INFO] [a-b][STATE][x]{}",
             "2026-11-26 10:00:00,123 [INFO] [a\u{1b}][1]00",
+            "2026-11-26 10:00:00,123 [INFO] [a-b][STATE\u{1b}][1]{}",
             "yesterday at 10 o'clock [INFO] [a-b][1]00",
         ] {
             assert_eq!(parse(line), None, "{line}");

@@ -87,6 +87,19 @@ fn frames_that_are_cut_are_named() {
 }
 
 #[test]
+fn fields_that_few_bytes_repeat_are_counted() {
+    // A field of 1 and 4000 bytes that is remembered, and then named by one byte each.
+    let mut block = vec![0x40, 1, b'a', 0x7f, 0xa1, 0x1e];
+    block.extend([b'x'; 4000]);
+    block.extend([0xbe; 10_000]);
+    let length = (block.len() as u32).to_be_bytes();
+    let head = [length[1], length[2], length[3], 1, http2::END_HEADERS, 0, 0, 0, 1];
+    let shown = shown(line("w", 1, &[&head, &block[..]].concat()), |_| {});
+    assert!(shown.len() < 300 * 1024, "{} bytes", shown.len());
+    assert_eq!(shown.trim_end().lines().last(), Some("      (9936 more fields)"));
+}
+
+#[test]
 fn payloads_are_text_or_bytes_as_asked() {
     let bytes = line("w", 1, b"\x01hello\x1b[2J");
     let auto = shown(&bytes, |_| {});

@@ -13,6 +13,10 @@ use layotto_mesh::tap::tcpcopy::{
 /// The longest frame that is believed to be one.
 const MAX_FRAME: usize = 1024 * 1024;
 
+/// The longest list of fields that is printed of one block, in bytes: a few bytes may stand for very
+/// many.
+const MAX_FIELDS: usize = 256 * 1024;
+
 const BYTES_OF_LINE: usize = 16;
 
 /// How payloads are printed.
@@ -95,15 +99,23 @@ fn frames(mut bytes: &[u8], style: Style, indent: &str, out: &mut impl Write) ->
 /// Fields; those that refer to other records have a question mark, as only Layotto's own dumps
 /// write them out.
 fn headers(head: Head, payload: &[u8], indent: &str, out: &mut impl Write) -> io::Result<()> {
-    let mut lines = String::new();
+    let (mut lines, mut more) = (String::new(), 0_usize);
     let part = |part: Option<&[u8]>| part.map_or("?".into(), |part| escaped(&String::from_utf8_lossy(part)));
     let mut each = |Field { name, value }: Field<'_>| {
+        let length = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
+        if lines.len() + length(name) + length(value) > MAX_FIELDS {
+            more += 1;
+            return;
+        }
         // Writing to a string does not fail.
         writeln!(lines, "{indent}{}: {}", part(name), part(value)).ok();
     };
     let block = head.content(payload).unwrap_or_default();
     let decoded = Decoder::new(HiddenNames::default()).decode(block, &mut each);
     out.write_all(lines.as_bytes())?;
+    if more > 0 {
+        writeln!(out, "{indent}({more} more fields)")?;
+    }
     match decoded {
         Ok(()) => Ok(()),
         Err(error) => writeln!(out, "{indent}({error})"),

@@ -224,23 +224,3 @@ fn large_numbers_keep_their_digits() {
         runtime_of(r#"{"sequencer": {"q": {"type": "redis", "biggerThan": {"k": 9007199254740993}}}}"#);
     assert_eq!(runtime.sequencer["q"].bigger_than["k"], 9_007_199_254_740_993);
 }
-
-#[test]
-fn addresses_know_who_can_reach_them() {
-    let tcp = |host: &str| Address::Tcp {
-        host: host.to_owned(),
-        port: 1,
-    };
-    for (host, public) in [
-        ("127.0.0.1", false),
-        ("::1", false),
-        ("localhost", false),
-        ("", true),
-        ("0.0.0.0", true),
-        ("10.0.0.1", true),
-    ] {
-        assert_eq!(tcp(host).is_public(), public, "{host}");
-    }
-    assert!(!Address::Unix("/s".into()).is_public());
-    assert_eq!(tcp("::1").to_string(), "[::1]:1");
-}

@@ -17,8 +17,7 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use super::peer::Raw;
-use crate::sidecar::PATIENCE;
+use crate::{raw::Raw, sidecar::PATIENCE};
 
 /// The kinds of calls there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,6 +2,9 @@
 //! others might see elsewhere. Stricter than the parser behind it in everything, so what passes
 //! means the same to both.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 use std::mem;
 
 /// The longest line that is not part of a head: the size of a chunk and its extensions.

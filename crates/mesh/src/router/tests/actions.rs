@@ -138,6 +138,26 @@ fn a_prefix_is_rewritten_and_the_rest_stays() {
     }
 }
 
+#[test]
+fn a_path_beyond_ascii_is_rewritten_like_any_other() {
+    let table = to_cluster(json!({ "prefix": "/api" }), json!({ "prefix_rewrite": "/v1" }));
+    for (target, expected) in [("/api/é", "/v1/é"), ("/api/x/../é", "/v1/%C3%A9")] {
+        let head = edited(&table, get(target));
+        assert_eq!(head.uri, expected);
+        assert_eq!(head.headers["x-mosn-original-path"].as_bytes(), target.as_bytes());
+    }
+    let table = to_cluster(json!({}), json!({}));
+    assert_eq!(edited(&table, get("/é/../b")).uri, "/b");
+}
+
+#[test]
+fn a_variable_beyond_ascii_replaces_what_the_client_sent() {
+    let set = json!({ "header": { "key": "x-path", "value": "%x-mosn-path%" }, "append": false });
+    let table = to_cluster(json!({}), json!({ "request_headers_to_add": [set] }));
+    let head = edited(&table, request("GET", "/é", &[("x-path", "/mine")]));
+    assert_eq!(head.headers["x-path"].as_bytes(), "/é".as_bytes());
+}
+
 proptest! {
     #[test]
     fn no_path_climbs_out_of_what_its_prefix_becomes(
