@@ -107,6 +107,13 @@ impl Listeners for Nothing {
     }
 }
 
+/// Whether a channel's `listener` is `host:port`; else it is the name of a listener of the process.
+pub fn is_address(listener: &str) -> bool {
+    listener
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
 /// The error for a listener that there is not.
 pub fn no_listener(name: &str) -> Error {
     Error::unavailable(format!("there is no listener {name:?}"))

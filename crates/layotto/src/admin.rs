@@ -11,7 +11,7 @@ use layotto_mesh::{access_log::Files, front::Slot};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::{logging::Levels, plane::Directory, reload::Shown};
+use crate::{cli::FEATURE_GATES, logging::Levels, plane::Directory, reload::Shown};
 
 /// The largest body read: a set of flow rules.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -39,14 +39,6 @@ PUT  /api/v1/flowcontrol/LISTENER   the filter's config
 
 /// Variables of the environment that may be shown.
 const SHOWN_VARIABLES: &[&str] = &["RUNTIME_CONFIG", "LAYOTTO_DATA_DIR", "LOG_LEVEL", "LOGGING_LEVEL"];
-
-/// Upstream's feature gates, all off.
-const FEATURES: &[&str] = &[
-    "XdsMtlsEnable",
-    "PayLoadLimitEnable",
-    "MultiTenantMode",
-    "auto_config",
-];
 
 /// The administration API of one process.
 #[derive(Clone)]
@@ -291,16 +283,18 @@ impl<'q> Query<'q> {
 
 fn features(query: &Query<'_>) -> Answer {
     match query.get("key") {
-        Some(key) if FEATURES.contains(&key) => text(StatusCode::OK, "false"),
+        Some(key) if FEATURE_GATES.contains(&key) => text(StatusCode::OK, "false"),
         Some(key) => error(
             StatusCode::BAD_REQUEST,
             &format!(
                 "unknown feature {key:?}, expected one of: {}",
-                FEATURES.join(", ")
+                FEATURE_GATES.join(", ")
             ),
         ),
         None => {
-            let features = FEATURES.iter().map(|name| ((*name).to_owned(), false.into()));
+            let features = FEATURE_GATES
+                .iter()
+                .map(|name| ((*name).to_owned(), false.into()));
             reply(StatusCode::OK, &Value::Object(features.collect()))
         }
     }

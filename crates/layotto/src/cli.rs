@@ -19,6 +19,7 @@ use layotto_core::Registry;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use self::dump::fuzzing;
+pub(crate) use self::start::FEATURE_GATES;
 pub use self::start::StartOptions;
 use crate::config::Loaded;
 

@@ -1,7 +1,7 @@
 //! What the actuator shows of a runtime besides its components.
 
 use layotto_api::{callback::Callback, ops::configuration::Watches};
-use layotto_core::Settings;
+use layotto_core::{Settings, rpc::is_address};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ struct Channel {
 pub fn channel_listener(settings: &Settings) -> Option<String> {
     let channels = settings.parse::<Channels>().ok()?.config.channel;
     let listener = channels.into_iter().next()?.listener;
-    (!listener.is_empty() && !listener.contains(':')).then_some(listener)
+    (!listener.is_empty() && !is_address(&listener)).then_some(listener)
 }
 
 /// The facts of one runtime.

@@ -36,7 +36,7 @@ pub use self::{
     directory::{Bound, Directory},
     inside::runtime,
 };
-use crate::config::{self, Config};
+use crate::config::Config;
 
 /// How long connections of a listener that was removed may finish what they began.
 const REMOVED: Duration = Duration::from_secs(30);
@@ -162,17 +162,16 @@ impl Plane {
     fn put_up(&self, running: &mut Running, built: Built, mut sockets: Sockets) {
         built.clusters.start();
         let mut before = std::mem::take(&mut running.listeners);
-        for planned in built.listeners {
+        for mut planned in built.listeners {
             let name = planned.config.name.clone();
-            let socket = sockets.remove(&name);
-            let open = match before.remove(&name) {
-                Some(open) if planned.drain.is_none() => open.become_(planned),
-                // It moved: the old one finishes what it began.
-                Some(open) => {
-                    self.close(open);
-                    Open::new(planned, socket, &self.parts.metrics)
+            let open = match (planned.drain.take(), before.remove(&name)) {
+                (None, Some(open)) => open.become_(planned),
+                (drain, moved) => {
+                    // The old one finishes what it began.
+                    moved.into_iter().for_each(|open| self.close(open));
+                    let drain = drain.expect("invariant: only what is there stays");
+                    Open::new(planned, drain, sockets.remove(&name), &self.parts.metrics)
                 }
-                None => Open::new(planned, socket, &self.parts.metrics),
             };
             running.listeners.insert(name, open);
         }
@@ -210,11 +209,6 @@ fn changes(running: &Running, built: &Built) -> Changes {
         removed: gone.cloned().collect(),
         added: new.map(|name| (*name).to_owned()).collect(),
     }
-}
-
-/// Which name of a listener a configuration has twice is found when it is read.
-fn by_name(listeners: &[config::Listener]) -> impl Iterator<Item = &config::Listener> {
-    listeners.iter().filter(|listener| listener.serves())
 }
 
 #[cfg(test)]

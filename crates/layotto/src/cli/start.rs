@@ -16,8 +16,8 @@ use crate::{
     logging,
 };
 
-/// Upstream's feature gates.
-const FEATURE_GATES: &[&str] = &[
+/// Upstream's feature gates, none of which is built.
+pub(crate) const FEATURE_GATES: &[&str] = &[
     "XdsMtlsEnable",
     "PayLoadLimitEnable",
     "MultiTenantMode",

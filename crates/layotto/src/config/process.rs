@@ -30,16 +30,14 @@ pub(super) fn read(root: &Field<'_>, registry: &Registry) -> Config {
         o.later(&["extends", "wasm_global_plugins"]);
         o.ignore(&["disable_upgrade", "close_graceful"]);
         pprof(o);
+        let (metrics, stats_matcher) = o
+            .get("metrics")
+            .and_then(|field| metrics(&field))
+            .unwrap_or_default();
         Config {
             admin: o.get("admin").and_then(|field| admin(&field)).unwrap_or_default(),
-            stats_matcher: o
-                .get("metrics")
-                .and_then(|field| stats_matcher(&field))
-                .unwrap_or_default(),
-            metrics: o
-                .get("metrics")
-                .and_then(|field| metrics(&field))
-                .unwrap_or_default(),
+            stats_matcher,
+            metrics,
             tracing: o.get("tracing").and_then(|field| tracing(&field)),
             pid: path(o, "pid"),
             clusters: o
@@ -205,24 +203,17 @@ fn admin_address(field: &Field<'_>) -> Option<Address> {
     })?
 }
 
-fn metrics(field: &Field<'_>) -> Option<Vec<PrometheusSink>> {
+fn metrics(field: &Field<'_>) -> Option<(Vec<PrometheusSink>, Matcher)> {
     field.object(|o| {
-        o.ignore(&["stats_matcher"]);
         o.later(&["shm_zone", "shm_size"]);
         o.ignore(&["flush_mosn", "lazy_flush", "sample", "ewma"]);
         let sinks = o.get("sinks").map(|field| field.list()).unwrap_or_default();
-        sinks.iter().filter_map(sink).collect()
+        let matcher = o.get("stats_matcher").and_then(|field| field.typed(&[]));
+        (
+            sinks.iter().filter_map(sink).collect(),
+            matcher.unwrap_or_default(),
+        )
     })
-}
-
-/// What `metrics` says beside its sinks, which are read apart.
-fn stats_matcher(field: &Field<'_>) -> Option<Matcher> {
-    let super::node::Value::Object(_) = &field.node.value else {
-        return None;
-    };
-    let entries = field.map().into_iter();
-    let mut named = entries.filter(|(key, _)| key.eq_ignore_ascii_case("stats_matcher"));
-    named.next()?.1.typed::<Matcher>(&[])
 }
 
 fn sink(field: &Field<'_>) -> Option<PrometheusSink> {

@@ -20,7 +20,7 @@ use layotto_mesh::{
     tls::server::{Acceptor, Options},
 };
 
-use super::{Plane, Running, by_name, open::Open, portraits::Portraits};
+use super::{Plane, Running, open::Open, portraits::Portraits};
 use crate::config::{self, Config, StreamFilter, Terminal};
 
 /// A configuration of which everything was built and nothing is used yet.
@@ -93,7 +93,8 @@ impl Plane {
             tables: tables.collect::<anyhow::Result<_>>()?,
             clusters,
         };
-        let planned = by_name(&config.server.listeners).map(|listener| {
+        let listeners = config.server.listeners.iter();
+        let planned = listeners.filter(|listener| listener.serves()).map(|listener| {
             self.plan(listener, &shared, running.listeners.get(&listener.name))
                 .with_context(|| format!("listener {}", listener.name))
         });

@@ -37,15 +37,15 @@ pub struct Open {
 
 impl Open {
     /// Serves a listener that there was not before.
-    pub fn new(planned: Planned, socket: Option<Listener>, metrics: &Metrics) -> Self {
+    pub fn new(planned: Planned, drain: drain::Signal, socket: Option<Listener>, metrics: &Metrics) -> Self {
         let Planned {
             config,
             end,
             tls: acceptor,
             tcpcopy,
             filters,
-            drain,
             watch,
+            ..
         } = planned;
         let tls = tls::server::Slot::new(acceptor);
         let settings = settings(&config, tcpcopy.as_ref(), &tls);
@@ -70,7 +70,7 @@ impl Open {
             config,
             filters,
             tcpcopy,
-            drain: drain.unwrap_or_else(|| drain::channel().0),
+            drain,
             watch,
             place: served,
             tls,

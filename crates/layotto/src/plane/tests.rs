@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::config;
 
 /// A configuration with these listeners, and the cluster `held`.
 fn config(folder: &TempDir, listeners: Value, held: &str) -> Config {

@@ -65,10 +65,10 @@ async fn a_call_ends_at_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_boxed_stack_serves_and_knows_local_clients() {
+async fn a_guarded_stack_serves_and_knows_local_clients() {
     let stack = stack::over(service_fn(|request| handle(request, Arc::default())))
         .push(Access::new(None).layer())
-        .boxed();
+        .into_service();
     let server = Server::start(&loopback(), stack).await;
     let (mut client, _) = http1(server.connect().await).await;
     assert_eq!(text(client.send_request(get("/")).await.unwrap()).await, "ok");

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use layotto_core::{
     Context, Error, ErrorKind, Result,
-    rpc::{Inside, Request, Response},
+    rpc::{Inside, Request, Response, is_address},
 };
 use tokio::{
     sync::Semaphore,
@@ -97,13 +97,6 @@ impl HttpChannel {
             Self::Dialled(dialled) => dialled.pool.close(),
         }
     }
-}
-
-/// Whether a channel's `listener` is `host:port`; else it is the name of a listener.
-fn is_address(listener: &str) -> bool {
-    listener
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 impl Listener {
