@@ -158,6 +158,12 @@ impl Health {
         indicator
     }
 
+    /// Shows the part called `name` no more.
+    pub fn forget(&self, name: &str) {
+        let mut indicators = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        indicators.retain(|indicator| indicator.0.name != name);
+    }
+
     /// The status of the whole: the worst contribution of a part.
     pub fn overall(&self) -> Status {
         let indicators = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,6 @@
 //! Writes together what is ready together: an HTTP/2 connection is polled after the tasks that have
-//! something for it, not between them, and what it writes meanwhile leaves in one piece.
+//! something for it, not between them, and what it writes meanwhile leaves in one piece. What it
+//! reads in one poll can be bounded, so that no peer's bytes hold up all others.
 
 use std::{
     io::{self, IoSlice},
@@ -23,6 +24,7 @@ pin_project! {
         connection: C,
         stream: Corked<S>,
         yielded: bool,
+        clear: bool,
     }
 }
 
@@ -36,7 +38,12 @@ struct State<S> {
     waiting: Vec<u8>,
     /// How many of the waiting bytes are written.
     written: usize,
+    /// Whether the stream took less than it was given since the poll began.
+    blocked: bool,
     failed: Option<io::ErrorKind>,
+    /// How many bytes a poll may read, and how many of them this one still may.
+    readable: usize,
+    left: usize,
 }
 
 impl<C, S> Batched<C, S> {
@@ -46,7 +53,14 @@ impl<C, S> Batched<C, S> {
             connection,
             stream,
             yielded: false,
+            clear: false,
         }
+    }
+
+    /// Whether the last poll let the connection write, and the stream took all that it wrote: what
+    /// was handed to the connection before that poll is on its way.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.clear
     }
 
     /// The connection.
@@ -61,11 +75,12 @@ impl<C: Future, S: AsyncWrite + Unpin> Future for Batched<C, S> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
         let this = self.project();
         *this.yielded = !*this.yielded;
+        *this.clear = false;
         if *this.yielded {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        this.stream.state().held = true;
+        this.stream.state().hold();
         let polled = this.connection.poll(cx);
         let mut state = this.stream.state();
         state.held = false;
@@ -75,6 +90,7 @@ impl<C: Future, S: AsyncWrite + Unpin> Future for Batched<C, S> {
             // The connection learns of it when it next reads or writes.
             cx.waker().wake_by_ref();
         }
+        *this.clear = state.is_clear();
         polled
     }
 }
@@ -82,13 +98,26 @@ impl<C: Future, S: AsyncWrite + Unpin> Future for Batched<C, S> {
 impl<S> Corked<S> {
     /// Wraps a stream.
     pub(crate) fn new(stream: S) -> Self {
+        Self::reading(stream, usize::MAX)
+    }
+
+    /// Wraps a stream of which one poll of the connection reads no more than about `bytes`.
+    pub(crate) fn reading(stream: S, bytes: usize) -> Self {
         Self(Arc::new(Mutex::new(State {
             stream,
             held: false,
             waiting: Vec::new(),
             written: 0,
+            blocked: false,
             failed: None,
+            readable: bytes,
+            left: bytes,
         })))
+    }
+
+    /// Whether the stream took all that the connection wrote, to the end of a frame.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.state().is_clear()
     }
 
     fn state(&self) -> MutexGuard<'_, State<S>> {
@@ -99,6 +128,19 @@ impl<S> Corked<S> {
 impl<S> Clone for Corked<S> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S> State<S> {
+    /// A poll of the connection begins.
+    fn hold(&mut self) {
+        self.held = true;
+        self.blocked = false;
+        self.left = self.readable;
+    }
+
+    fn is_clear(&self) -> bool {
+        !self.blocked && self.waiting.is_empty() && self.failed.is_none()
     }
 }
 
@@ -122,7 +164,9 @@ impl<S: AsyncWrite + Unpin> State<S> {
             return Poll::Ready(Err(kind.into()));
         }
         if self.waiting.len() >= MOST {
+            self.blocked = true;
             ready!(self.send(cx))?;
+            self.blocked = false;
         }
         let mut kept = 0;
         for buf in bufs {
@@ -137,7 +181,15 @@ impl<S: AsyncWrite + Unpin> State<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Corked<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.state().stream).poll_read(cx, buf)
+        let mut state = self.state();
+        if state.left == 0 {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut state.stream).poll_read(cx, buf))?;
+        state.left = state.left.saturating_sub(buf.filled().len() - before);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -262,5 +314,50 @@ mod tests {
             }
         };
         assert_eq!(Batched::new(connection, stream).await, io::ErrorKind::BrokenPipe);
+    }
+
+    /// Polls a connection twice, as the first poll lets others run.
+    async fn poll<C: Future<Output = ()>, S: AsyncWrite + Unpin>(mut connection: Pin<&mut Batched<C, S>>) {
+        for _ in 0..2 {
+            assert!(futures::poll!(connection.as_mut()).is_pending());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_poll_reads_no_more_than_it_may_and_the_next_goes_on() {
+        let (mut near, far) = tokio::io::duplex(1024);
+        near.write_all(&[b'x'; 1024]).await.unwrap();
+        let stream = Corked::reading(far, 100);
+        let read = Arc::new(Mutex::new(0));
+        let (mut reader, count) = (stream.clone(), Arc::clone(&read));
+        let connection = async move {
+            let mut piece = [0; 40];
+            loop {
+                *count.lock().unwrap() += reader.read(&mut piece).await.unwrap();
+            }
+        };
+        let mut connection = std::pin::pin!(Batched::new(connection, stream));
+        poll(connection.as_mut()).await;
+        assert_eq!(*read.lock().unwrap(), 120);
+        poll(connection.as_mut()).await;
+        assert_eq!(*read.lock().unwrap(), 240);
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_clear_once_the_peer_took_what_it_wrote() {
+        let (stream, _, mut far) = corked(1000);
+        let mut writer = stream.clone();
+        let connection = async move {
+            writer.write_all(&[b'x'; 1500]).await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        let mut connection = std::pin::pin!(Batched::new(connection, stream));
+        poll(connection.as_mut()).await;
+        assert!(!connection.is_clear());
+        far.read_exact(&mut [0; 1000]).await.unwrap();
+        poll(connection.as_mut()).await;
+        assert!(connection.is_clear());
+        assert!(futures::poll!(connection.as_mut()).is_pending());
+        assert!(!connection.is_clear(), "it only let others run");
     }
 }

@@ -1,5 +1,8 @@
 //! A connection: who is at its ends, how long it lives, and the protocol spoken over it.
 
+mod allowance;
+mod backlog;
+mod farewell;
 mod http1;
 mod open;
 mod raw;
@@ -16,8 +19,14 @@ use crate::{drain, listener::Config, tls::server::Peer};
 #[doc(hidden)]
 pub use self::http1::fuzzing;
 use self::stream::Stream;
+pub(crate) use self::{
+    backlog::{Backlog, Work},
+    open::Open,
+    raw::serve_raw,
+    serve::serve,
+    stream::Socket,
+};
 pub use self::{open::Connections, raw::RawService, wire::Wire};
-pub(crate) use self::{open::Open, raw::serve_raw, serve::serve, stream::Socket};
 
 /// The client's end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +62,7 @@ struct Parts {
     listener: Arc<str>,
     number: u64,
     tls: Option<Peer>,
+    backlog: Option<Arc<Backlog>>,
 }
 
 /// A connection as its listener accepted it.
@@ -80,7 +90,21 @@ impl Info {
             listener,
             number,
             tls: None,
+            backlog: None,
         }))
+    }
+
+    /// The same, of a connection whose `backlog` counts what its requests leave behind.
+    pub(crate) fn counted(self, backlog: &Arc<Backlog>) -> Self {
+        Self(Arc::new(Parts {
+            backlog: Some(backlog.clone()),
+            ..self.parts()
+        }))
+    }
+
+    /// What its requests count into.
+    pub(crate) fn backlog(&self) -> Option<&Arc<Backlog>> {
+        self.0.backlog.as_ref()
     }
 
     /// The connection that a request came over, if a [`Listener`](crate::Listener) received it.
@@ -119,12 +143,20 @@ impl Info {
             return self;
         }
         Self(Arc::new(Parts {
+            tls: peer,
+            ..self.parts()
+        }))
+    }
+
+    fn parts(&self) -> Parts {
+        Parts {
             remote: self.0.remote,
             local: self.0.local.clone(),
             listener: self.0.listener.clone(),
             number: self.0.number,
-            tls: peer,
-        }))
+            tls: None,
+            backlog: self.0.backlog.clone(),
+        }
     }
 }
 

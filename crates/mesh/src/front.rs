@@ -10,15 +10,17 @@ use hyper::body::Incoming;
 use tower::{Service, ServiceExt};
 
 use crate::{
-    BoxError,
+    BoxError, Listener,
     body::Body,
     cluster::Clusters,
     connection::Info,
+    drain,
     exchange::Exchange,
     filter::{Filter, Next, Phase, Request, Response, Terminal},
     observe::Observer,
     proxy::http::Http,
     router::Table,
+    stack::{self, catch_panic},
 };
 
 /// What stands behind one listener.
@@ -41,6 +43,8 @@ struct Routed {
     routes: Arc<Table>,
     clusters: Arc<Clusters>,
     http: Http,
+    /// Whether the route is found before filters see the request, rather than at the end.
+    early: bool,
 }
 
 impl Front {
@@ -61,6 +65,7 @@ impl Front {
             routes,
             clusters,
             http,
+            early: filters.iter().any(|filter| filter.phase() == Phase::AfterRoute),
         };
         Self::new(listener, filters, End::Proxy(routed))
     }
@@ -110,8 +115,8 @@ impl Terminal for Front {
     fn call(&self, request: Request) -> BoxFuture<'_, Response> {
         match &self.end {
             End::Service(terminal) => Next::new(&self.after, &**terminal).run(request),
-            End::Proxy(routed) if self.after.is_empty() => routed.call(request),
-            End::Proxy(routed) => Next::new(&self.after, routed).run(routed.choose(request)),
+            End::Proxy(routed) if routed.early => Next::new(&self.after, routed).run(routed.choose(request)),
+            End::Proxy(routed) => routed.call(request),
         }
     }
 }
@@ -130,7 +135,8 @@ impl Routed {
 
 impl Terminal for Routed {
     fn call(&self, request: Request) -> BoxFuture<'_, Response> {
-        Box::pin(self.http.answer(request, &self.routes, &self.clusters))
+        let routes = (!self.early).then_some(&*self.routes);
+        Box::pin(self.http.answer(request, routes, &self.clusters))
     }
 }
 
@@ -167,8 +173,15 @@ impl Slot {
         self.front().answer(request, None).await
     }
 
-    /// The service of a listener.
-    pub fn service(
+    /// Serves what comes in at `listener` until the drain begins, see [`Listener::serve`]; a panic
+    /// stays within its request. Boxed, so that all of it is compiled here, for speed, whatever the
+    /// crate of the caller is compiled for.
+    pub fn serve(&self, listener: Listener, drain: drain::Watch) -> BoxFuture<'static, ()> {
+        let service = stack::over(self.service()).push(catch_panic::layer());
+        Box::pin(listener.serve(service.into_service(), drain))
+    }
+
+    fn service(
         &self,
     ) -> impl Service<http::Request<Incoming>, Response = Response, Error = Infallible, Future: Send + 'static>
     + Clone

@@ -38,6 +38,7 @@ pub mod listener;
 mod memory;
 pub mod metrics;
 pub mod observe;
+pub mod paths;
 pub mod proxy;
 pub mod reply;
 pub mod router;

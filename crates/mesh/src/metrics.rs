@@ -80,6 +80,16 @@ impl Metrics {
         listeners.settle();
     }
 
+    /// The counters of the gRPC method at `path`, if [`method`](Self::method) was asked for them.
+    pub fn known_method(&self, path: &str) -> Option<Arc<Method>> {
+        self.0.methods.known(path)
+    }
+
+    /// The counters that all gRPC methods share which have none of their own.
+    pub fn other_methods(&self) -> Arc<Method> {
+        self.0.methods.others()
+    }
+
     /// The counters of the gRPC method at `path`, such as `/pkg.Svc/Method`. Beyond 1,000 paths,
     /// new ones share their counters, as those of more than 256 bytes do.
     pub fn method(&self, path: &str) -> Arc<Method> {

@@ -46,6 +46,7 @@ pub use self::{
 use crate::{
     body::Body,
     cluster::{Cluster, Host},
+    connection::Info,
 };
 
 /// What is spoken to an upstream.
@@ -139,6 +140,16 @@ impl Lease {
     /// The connection's number, unique in the process.
     pub fn connection(&self) -> u64 {
         self.about().number
+    }
+
+    /// The same, on behalf of a client's connection: a request that it gives up counts as under way
+    /// there until the host is told.
+    #[must_use]
+    pub fn on_behalf_of(mut self, client: Option<&Info>) -> Self {
+        if let (Over::Http2(lease), Some(client)) = (&mut self.0, client) {
+            lease.count_into(client.backlog().cloned());
+        }
+        self
     }
 
     /// Sends a request whose headers fit the connection's protocol, and waits for the head of the

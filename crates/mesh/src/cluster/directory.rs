@@ -9,7 +9,7 @@ use layotto_core::Settings;
 use serde_json::Value;
 
 use super::config::{ClusterConfig, ClusterManager};
-use crate::ConfigError;
+use crate::{ConfigError, paths};
 
 /// The clusters of `manager`, each with the path that errors are under.
 pub(super) fn clusters(
@@ -25,17 +25,7 @@ pub(super) fn clusters(
             "clusters_configs",
             "clusters are listed in \"clusters\" already; only one of the two is accepted",
         )),
-        directory => read(&found(directory, folders)),
-    }
-}
-
-/// The directory in the working directory, else in the first of `folders` that has it.
-fn found(directory: &str, folders: &[PathBuf]) -> PathBuf {
-    let here = PathBuf::from(directory);
-    let mut elsewhere = folders.iter().map(|folder| folder.join(directory));
-    match here.exists() {
-        true => here,
-        false => elsewhere.find(|path| path.exists()).unwrap_or(here),
+        directory => read(&paths::find(directory, folders)),
     }
 }
 

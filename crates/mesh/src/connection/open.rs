@@ -5,11 +5,11 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hyper::rt::Executor;
@@ -19,6 +19,7 @@ use tokio::{
     time::sleep,
 };
 
+use super::{allowance::Allowance, backlog::Backlog};
 use crate::{drain, memory};
 
 /// How many connections must have been closed for their memory to be worth giving back.
@@ -27,8 +28,8 @@ const MANY: usize = 64;
 /// How long to wait for more to close, or to come.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// So many requests may be abandoned in any case: clients that give up exist, too.
-const MAX_ABANDONED: usize = 500;
+/// How often a listener says that it cuts connections.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// How many connections a listener has and had, and what went over them.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +41,9 @@ struct Counts {
     accepted: AtomicU64,
     read: AtomicU64,
     written: AtomicU64,
+    cut: AtomicU64,
+    /// When it was last said that connections are cut.
+    told: Mutex<Option<Instant>>,
     /// The most that were open since memory was last given back.
     peak: AtomicUsize,
     many_closed: Notify,
@@ -53,11 +57,10 @@ pub(crate) struct Counted(Connections);
 /// the drain reads a count without it.
 #[derive(Debug)]
 pub(crate) struct Open {
-    streams: AtomicUsize,
+    backlog: Arc<Backlog>,
     begun: AtomicUsize,
     left_http: AtomicBool,
-    /// Answers that nobody waited for.
-    abandoned: AtomicUsize,
+    allowance: Allowance,
     abused: Notify,
     counted: Counted,
     _place: OwnedSemaphorePermit,
@@ -97,6 +100,22 @@ impl Connections {
     /// All bytes ever written, in clear text.
     pub fn bytes_written(&self) -> u64 {
         self.0.written.load(Relaxed)
+    }
+
+    /// Connections ever cut because their clients gave up too many requests.
+    pub fn cut(&self) -> u64 {
+        self.0.cut.load(Relaxed)
+    }
+
+    /// Counts a connection that is cut; whether it is time to tell.
+    pub(super) fn count_cut(&self) -> bool {
+        self.0.cut.fetch_add(1, Relaxed);
+        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = told.is_none_or(|last| last.elapsed() >= TOLD_EVERY);
+        if due {
+            *told = Some(Instant::now());
+        }
+        due
     }
 
     /// Gives memory back to the system whenever many connections were closed and none took their
@@ -144,10 +163,10 @@ impl Drop for Counted {
 impl Open {
     pub(crate) fn new(place: OwnedSemaphorePermit, counted: Counted, hold: drain::Hold) -> Arc<Self> {
         Arc::new(Self {
-            streams: AtomicUsize::new(0),
+            backlog: Arc::default(),
             begun: AtomicUsize::new(0),
             left_http: AtomicBool::new(false),
-            abandoned: AtomicUsize::new(0),
+            allowance: Allowance::new(Instant::now()),
             abused: Notify::new(),
             counted,
             _place: place,
@@ -160,16 +179,24 @@ impl Open {
         &self.counted.0
     }
 
-    /// Notes a request that its client reset before it was answered.
-    pub(super) fn abandon(&self) {
-        let abandoned = self.abandoned.fetch_add(1, Relaxed) + 1;
-        if abandoned > MAX_ABANDONED && abandoned > self.begun() / 2 {
+    /// What it has under way.
+    pub(crate) fn backlog(&self) -> &Arc<Backlog> {
+        &self.backlog
+    }
+
+    /// Notes an answer.
+    pub(super) fn answered(&self) {
+        self.allowance.answered();
+    }
+
+    /// Notes that the client gave up a request that it began at `begun`.
+    pub(super) fn give_up(&self, begun: Instant) {
+        if !self.allowance.give_up(begun, Instant::now()) {
             self.abused.notify_one();
         }
     }
 
-    /// Resolves once more requests were abandoned than were not, and many: who resets streams as
-    /// fast as it opens them has the work done without the limit on open streams.
+    /// Resolves once the client gave up more requests than it may.
     pub(super) async fn abused(&self) {
         self.abused.notified().await;
     }
@@ -184,9 +211,9 @@ impl Open {
         self.left_http.load(Relaxed)
     }
 
-    /// The streams that are open now.
+    /// The streams that are open now, and what is left of others.
     pub(super) fn streams(&self) -> usize {
-        self.streams.load(Relaxed)
+        self.backlog.under_way()
     }
 
     /// All streams ever opened, modulo the size of the counter.
@@ -200,7 +227,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        self.0.streams.fetch_add(1, Relaxed);
+        self.0.backlog.add();
         self.0.begun.fetch_add(1, Relaxed);
         tokio::spawn(StreamTask {
             stream,
@@ -219,7 +246,7 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Relaxed);
+        self.0.backlog.done();
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -21,6 +21,8 @@ use tower::{Service, ServiceExt, util::Oneshot};
 
 use super::{
     Accepted, Info, Stream, Wire,
+    backlog::Paced,
+    farewell::{is_flood, send_away, tell},
     http1::Guarded,
     open::{Open, StreamTasks},
     sniff::{Version, sniff},
@@ -42,6 +44,13 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// How much of a request or reply an HTTP/1 connection holds at most, if heads may not be longer.
 const HTTP1_BUFFER: usize = 64 * 1024;
 
+/// How much of an HTTP/2 connection is read before what it asks for is begun, and others get their
+/// turn, in bytes.
+const READ_AT_ONCE: usize = 4 * 1024;
+
+/// How much work may be left of streams that are closed, above that of all streams that may be open.
+const LEFT_OVER: usize = 128;
+
 /// HTTP/2's bound of a window (RFC 9113, section 6.9.1).
 const MAX_WINDOW: u32 = (1 << 31) - 1;
 
@@ -58,13 +67,15 @@ pin_project! {
         #[pin]
         answer: F,
         open: Arc<Open>,
+        begun: Instant,
         answered: bool,
     }
 
     impl<F> PinnedDrop for Answer<F> {
         fn drop(this: Pin<&mut Self>) {
-            if !this.answered {
-                this.open.abandon();
+            match this.answered {
+                true => this.open.answered(),
+                false => this.open.give_up(this.begun),
             }
         }
     }
@@ -84,6 +95,7 @@ where
         Answer {
             answer: self.service.clone().oneshot(request),
             open: self.open.clone(),
+            begun: Instant::now(),
             answered: false,
         }
     }
@@ -166,7 +178,7 @@ where
     let wire = Wire::new(first, stream, info.clone(), config.clone(), open.clone());
     let requests = Requests {
         service,
-        info,
+        info: info.clone(),
         open: open.clone(),
     };
     let done = match version {
@@ -186,22 +198,30 @@ where
             .await
         }
         Version::Http2 => {
-            let wire = Corked::new(wire);
+            let most = usize::try_from(config.http2.max_concurrent_streams).unwrap_or(usize::MAX);
+            open.backlog().limit(most.saturating_add(LEFT_OVER));
+            let wire = Corked::reading(Paced::new(wire, open.backlog().clone()), READ_AT_ONCE);
             let io = TokioIo::new(wire.clone());
             let tasks = StreamTasks(open.clone());
             let connection = http2(&config, tasks).serve_connection(io, requests);
-            let connection = pin!(Batched::new(connection, wire));
+            let mut connection = pin!(Batched::new(connection, wire.clone()));
             let end = |connection: Pin<&mut Batched<_, _>>| {
                 http2::Connection::graceful_shutdown(connection.inner());
             };
             let idle = |limit| idle(&open, limit);
-            tokio::select! {
+            let done = tokio::select! {
                 biased;
-                done = drive(connection, end, draining, idle, &config, &drain) => done,
+                done = drive(connection.as_mut(), end, draining, idle, &config, &drain) => done,
                 () = open.abused() => {
-                    return tracing::debug!(%remote, "closed, as the client resets most of its requests");
+                    tell(&open, &info);
+                    open.backlog().stop();
+                    return send_away(connection, wire, &drain).await;
                 }
+            };
+            if done.as_ref().is_err_and(is_flood) {
+                tell(&open, &info);
             }
+            done
         }
     };
     if let Err(error) = done {

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -58,7 +58,7 @@ impl Filter for GrpcMetric {
         if reply::Kind::of(request.headers()) == reply::Kind::Http {
             return next.run(request);
         }
-        let mut call = Call::begin(self.metrics.method(request.uri().path()));
+        let mut call = Call::begin(&self.metrics, request.uri().path());
         Box::pin(async move {
             let response = next.run(request).await;
             // A status among the headers: the reply has no messages, or was refused here.
@@ -72,33 +72,56 @@ impl Filter for GrpcMetric {
 }
 
 const STATUS: &str = "grpc-status";
+/// The status of methods that nobody has.
+const UNIMPLEMENTED: &str = "12";
 
 /// A call that is under way; dropped before its end, it failed.
-struct Call {
-    method: Arc<Method>,
-    ended: bool,
+struct Call(Option<Callee>);
+
+/// What is called.
+enum Callee {
+    /// A method with counters of its own.
+    Known(Arc<Method>),
+    /// A method whose name may be the client's invention: its answer tells. Counted at its end.
+    New(Metrics, Box<str>),
 }
 
 impl Call {
-    fn begin(method: Arc<Method>) -> Self {
-        method.begin();
-        Self { method, ended: false }
+    fn begin(metrics: &Metrics, path: &str) -> Self {
+        match metrics.known_method(path) {
+            Some(method) => {
+                method.begin();
+                Self(Some(Callee::Known(method)))
+            }
+            None => Self(Some(Callee::New(metrics.clone(), path.into()))),
+        }
     }
 
     fn end(&mut self, headers: &HeaderMap) {
-        if !self.ended {
-            self.ended = true;
-            self.method
-                .end(headers.get(STATUS).is_some_and(|status| status == "0"));
-        }
+        self.end_with(headers.get(STATUS));
+    }
+
+    fn end_with(&mut self, status: Option<&HeaderValue>) {
+        let method = match self.0.take() {
+            Some(Callee::Known(method)) => method,
+            Some(Callee::New(metrics, path)) => {
+                let is_there = status.is_some_and(|status| status != UNIMPLEMENTED);
+                let method = match is_there {
+                    true => metrics.method(&path),
+                    false => metrics.other_methods(),
+                };
+                method.begin();
+                method
+            }
+            None => return,
+        };
+        method.end(status.is_some_and(|status| status == "0"));
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if !self.ended {
-            self.method.end(false);
-        }
+        self.end_with(None);
     }
 }
 
@@ -135,7 +158,6 @@ impl HttpBody for Counted {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use http_body_util::{BodyExt, Full};
 
     use super::*;
@@ -187,8 +209,10 @@ mod tests {
             (None, None, (1, 0, 1)),
             (Some("0"), None, (1, 1, 0)),
             (Some("8"), None, (1, 0, 1)),
+            (Some("12"), None, (1, 0, 1)),
         ] {
             let metrics = Metrics::default();
+            metrics.method("/a.B/C");
             let response = call(&metrics, "application/grpc", Answer { header, trailer }).await;
             response.into_body().collect().await.unwrap();
             assert_eq!(counts(&metrics), counted, "{header:?} {trailer:?}");
@@ -198,6 +222,7 @@ mod tests {
     #[tokio::test]
     async fn a_call_that_is_cut_failed_once() {
         let metrics = Metrics::default();
+        metrics.method("/a.B/C");
         let answer = Answer {
             header: None,
             trailer: Some("0"),
@@ -206,6 +231,23 @@ mod tests {
         assert_eq!(counts(&metrics), (1, 0, 0));
         drop(response);
         assert_eq!(counts(&metrics), (1, 0, 1));
+    }
+
+    #[tokio::test]
+    async fn a_method_that_nobody_has_is_one_of_the_others() {
+        let metrics = Metrics::default();
+        for (header, trailer) in [(Some("12"), None), (None, Some("12")), (None, None)] {
+            drop(call(&metrics, "application/grpc", Answer { header, trailer }).await);
+        }
+        assert!(metrics.known_method("/a.B/C").is_none());
+        assert_eq!(metrics.other_methods().counts(), (3, 0, 3));
+        let there = Answer {
+            header: Some("5"),
+            trailer: None,
+        };
+        drop(call(&metrics, "application/grpc", there).await);
+        assert_eq!(counts(&metrics), (1, 0, 1));
+        assert_eq!(metrics.other_methods().counts(), (3, 0, 3));
     }
 
     #[tokio::test]

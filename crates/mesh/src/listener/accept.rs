@@ -122,9 +122,10 @@ pub(super) async fn run<F>(
                 pause = Pause::default();
                 // Counted first: numbers are from 1.
                 let open = Open::new(place, connections.add(), drain.hold());
+                let info = Info::numbered(remote, local, name.clone(), connections.accepted());
                 tokio::spawn(serve(Accepted {
                     socket,
-                    info: Info::numbered(remote, local, name.clone(), connections.accepted()),
+                    info: info.counted(open.backlog()),
                     open,
                     config: settings.get(),
                     drain: drain.clone(),

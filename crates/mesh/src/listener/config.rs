@@ -78,7 +78,7 @@ pub struct Http2 {
     /// that comes on top. Default 65536.
     pub max_send_buffer: usize,
     /// How many streams may be reset by the peer before they were looked at; more of them close
-    /// the connection, as only an attack makes so many. Default 128.
+    /// the connection, as only an attack makes so many. Default 32.
     pub max_pending_accept_reset_streams: usize,
 }
 
@@ -143,7 +143,7 @@ impl Default for Http2 {
             max_concurrent_streams: 1024,
             window: Window::default(),
             max_send_buffer: 64 * 1024,
-            max_pending_accept_reset_streams: 128,
+            max_pending_accept_reset_streams: 32,
         }
     }
 }

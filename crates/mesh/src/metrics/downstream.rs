@@ -66,6 +66,7 @@ pub(super) struct Counts {
     process_time: Reading,
     connections: u64,
     open_connections: u64,
+    cut_connections: u64,
 }
 
 impl Downstream {
@@ -102,6 +103,7 @@ impl Downstream {
     pub(super) fn read(&self) -> Counts {
         let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         let open = connections.as_ref().map_or(0, Connections::open);
+        let cut = connections.as_ref().map_or(0, Connections::cut);
         Counts {
             requests: self.requests.load(Relaxed),
             reset: self.reset.load(Relaxed),
@@ -114,6 +116,7 @@ impl Downstream {
             process_time: self.process_time.read(),
             connections: connections.as_ref().map_or(0, Connections::accepted),
             open_connections: u64::try_from(open).unwrap_or(u64::MAX),
+            cut_connections: cut,
         }
     }
 }
@@ -147,6 +150,7 @@ impl Counts {
         self.process_time.add(&other.process_time);
         self.connections += other.connections;
         self.open_connections += other.open_connections;
+        self.cut_connections += other.cut_connections;
     }
 }
 
@@ -171,6 +175,7 @@ const FIGURES: &[Figure<Counts>] = &[
     figure("connection_total", Shape::Counter, "Connections accepted", |c| c.connections),
     figure("connection_destroy", Shape::Growing, "Connections closed", |c| c.connections.saturating_sub(c.open_connections)),
     figure("connection_active", Shape::Gauge, "Connections that are open", |c| c.open_connections),
+    figure("connection_cut", Shape::Growing, "Connections cut because their clients wore the server out", |c| c.cut_connections),
     figure("bytes_read_total", Shape::Counter, "Bytes of request bodies", |c| c.bytes_read),
     figure("bytes_write_total", Shape::Counter, "Bytes of reply bodies", |c| c.bytes_written),
     figure("request_total", Shape::Counter, "Requests", |c| c.requests),

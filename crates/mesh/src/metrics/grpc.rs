@@ -67,12 +67,20 @@ impl Method {
 }
 
 impl Methods {
+    pub(super) fn known(&self, path: &str) -> Option<Arc<Method>> {
+        self.known.load().get(path).cloned()
+    }
+
+    pub(super) fn others(&self) -> Arc<Method> {
+        Arc::clone(&self.others)
+    }
+
     pub(super) fn get(&self, path: &str) -> Arc<Method> {
-        if let Some(method) = self.known.load().get(path) {
-            return Arc::clone(method);
+        if let Some(method) = self.known(path) {
+            return method;
         }
         if path.len() > MAX_PATH {
-            return Arc::clone(&self.others);
+            return self.others();
         }
         let new = Arc::<Method>::default();
         self.known.rcu(|known| match known.len() < CAP {

@@ -100,6 +100,7 @@ fn connections_are_those_of_the_listener() {
             "downstream_connection_total{listener=\"a\"} 2",
             "downstream_connection_active{proxy=\"global\"} 1",
             "downstream_connection_destroy{listener=\"a\"} 1",
+            "downstream_connection_cut{listener=\"a\"} 0",
         ],
     );
 }

@@ -98,17 +98,15 @@ impl Http {
         Self { settings, drain }
     }
 
-    /// Answers a request by the route that its exchange names, else by the one that `routes` finds:
-    /// from a cluster, or on the spot.
-    pub async fn answer(&self, request: Request, routes: &Table, clusters: &Clusters) -> Response {
+    /// Answers a request by the route that `routes` finds, or that its exchange names where there
+    /// are none to look in: from a cluster, or on the spot.
+    pub async fn answer(&self, request: Request, routes: Option<&Table>, clusters: &Clusters) -> Response {
         let (mut head, body) = request.into_parts();
         let exchange = exchange_of(&mut head);
-        let known = exchange.facts().route.clone();
-        let route = known.or_else(|| {
-            let found = routes.find(&head, &exchange).cloned();
-            exchange.facts().route.clone_from(&found);
-            found
-        });
+        if let Some(routes) = routes {
+            exchange.facts().route = routes.find(&head, &exchange).cloned();
+        }
+        let route = exchange.facts().route.clone();
         self.act((head, body), exchange, route.as_ref(), clusters).await
     }
 
@@ -138,7 +136,10 @@ impl Http {
             Action::Forward(forward) => {
                 let name = forward.cluster(&head, &exchange);
                 match name.and_then(|name| clusters.get(&name)) {
-                    Some(cluster) => self.send((head, body), route, forward, cluster, exchange).await,
+                    Some(cluster) => {
+                        self.send(kind, (head, body), route, forward, cluster, exchange)
+                            .await
+                    }
                     None => refuse(kind, Refusal::NO_CLUSTER),
                 }
             }
@@ -153,19 +154,23 @@ impl Http {
         match &route.action {
             Action::Direct(direct) => edited(answer(direct), route, &exchange),
             Action::Redirect(redirect) => edited(see(redirect, &head, &exchange), route, &exchange),
-            Action::Forward(forward) => self.send((head, body), route, forward, cluster, exchange).await,
+            Action::Forward(forward) => {
+                let kind = Kind::of(&head.headers);
+                self.send(kind, (head, body), route, forward, cluster, exchange)
+                    .await
+            }
         }
     }
 
     async fn send(
         &self,
+        kind: Kind,
         (head, body): (request::Parts, Body),
         route: &Arc<Route>,
         forward: &Forward,
         cluster: &Arc<Cluster>,
         exchange: Exchange,
     ) -> Response {
-        let kind = Kind::of(&head.headers);
         let protocol = self.protocol(&head, forward);
         if head.method == Method::CONNECT {
             return refuse(kind, Refusal::CONNECT);
@@ -180,7 +185,15 @@ impl Http {
                 return refuse(kind, refusal);
             }
         };
-        let mut attempts = Attempts::new(self, (route, forward), protocol, cluster, &exchange, (head, body));
+        let mut attempts = Attempts::new(
+            self,
+            (route, forward),
+            protocol,
+            cluster,
+            &exchange,
+            kind,
+            (head, body),
+        );
         match attempts.run().await {
             Ok(reply) => edited(reply, route, &exchange),
             Err(refusal) => refuse(kind, refusal),

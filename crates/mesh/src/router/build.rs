@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::Display,
+    path::PathBuf,
     str::FromStr,
     sync::Arc,
 };
@@ -34,9 +35,14 @@ impl Table {
     /// `filters` are the filters that routes may have something to say to. An error names the path
     /// of the value under `config`.
     pub fn new(config: &RouterConfig, filters: &[Kind]) -> Result<Self, ConfigError> {
+        Self::new_in(config, filters, &[])
+    }
+
+    /// The same; a folder that the working directory does not have is looked up in `folders`.
+    pub fn new_in(config: &RouterConfig, filters: &[Kind], folders: &[PathBuf]) -> Result<Self, ConfigError> {
         let edits = Arc::new(Edits::new(keys!(config))?);
         let mut table = Self::default();
-        for (path, host) in config.hosts()? {
+        for (path, host) in config.hosts(folders)? {
             table
                 .add(&host, filters, &edits)
                 .map_err(|error| error.under(&path))?;

@@ -53,6 +53,16 @@ impl Forward {
         })
     }
 
+    /// Sends requests as they are, without retries, in the default timeout: for those whose cluster
+    /// is known without a route.
+    pub fn plain() -> Self {
+        let action = config::ForwardAction {
+            cluster_name: "known".to_owned(),
+            ..config::ForwardAction::default()
+        };
+        Self::new(&action, &PathRule::Any).expect("invariant: an action that says nothing is right")
+    }
+
     /// The clusters that the configuration names.
     pub(super) fn cluster_names(&self) -> Vec<&Arc<str>> {
         self.clusters.names()

@@ -104,10 +104,9 @@ fn timeout_of<R>(request: &Request<R>) -> Option<Result<Duration, Malformed>> {
     (Kind::of(request.headers()) == Kind::Grpc).then(|| parse(value))
 }
 
-/// How long the caller of a gRPC call waits from now on; a malformed header says nothing.
+/// How long the caller of a call, which is gRPC, waits from now on; a malformed header says nothing.
 pub(crate) fn of_headers(headers: &http::HeaderMap) -> Option<Duration> {
-    let value = headers.get(&GRPC_TIMEOUT)?;
-    parse(value).ok().filter(|_| Kind::of(headers) == Kind::Grpc)
+    parse(headers.get(&GRPC_TIMEOUT)?).ok()
 }
 
 /// The header breaks the protocol's rules.

@@ -83,6 +83,19 @@ struct Shared {
     withheld: AtomicU64,
 }
 
+impl Shared {
+    /// Whether a read of so many bytes is copied; if not, it counts as lost.
+    fn takes(&self, bytes: usize) -> bool {
+        match self.gate.spend(bytes) {
+            true => self.queue.has_room(bytes),
+            false => {
+                self.queue.count_overflow(bytes);
+                false
+            }
+        }
+    }
+}
+
 /// Copies the bytes of one connection.
 struct Copied {
     shared: Arc<Shared>,
@@ -114,7 +127,7 @@ impl Tcpcopy {
     ) -> Self {
         let (queue, writer) = writer::queue(config.limits(), config_dump);
         let shared = Arc::new(Shared {
-            gate: Arc::default(),
+            gate: Arc::new(Gate::new(config.max_bytes_per_second)),
             hidden: HiddenNames::new(&config.redact_headers),
             port: AtomicU16::new(port),
             directory: Arc::default(),
@@ -247,7 +260,7 @@ impl ReadTap for Tcpcopy {
 impl ConnectionTap for Copied {
     fn read(&mut self, bytes: &[u8]) {
         match self.shared.gate.opening() {
-            Some(opening) if self.shared.queue.has_room(bytes.len()) => self.copy(opening, bytes),
+            Some(opening) if self.shared.takes(bytes.len()) => self.copy(opening, bytes),
             _ => self.redactor.skip(bytes),
         }
     }

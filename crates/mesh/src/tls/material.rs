@@ -13,7 +13,7 @@ use rustls::{
 };
 
 use super::config::TlsContext;
-use crate::config::ConfigError;
+use crate::{config::ConfigError, paths};
 
 const PRIVATE_KEY: &str = "private_key";
 
@@ -53,13 +53,7 @@ impl Pem {
         if value.contains("-----BEGIN") {
             return Some(Self::Text(value.to_owned()));
         }
-        let path = Path::new(value);
-        let mut candidates = folders.iter().map(|folder| folder.join(path));
-        let found = match path.exists() {
-            true => None,
-            false => candidates.find(|candidate| candidate.exists()),
-        };
-        Some(Self::File(found.unwrap_or_else(|| path.to_owned())))
+        Some(Self::File(paths::find(value, folders)))
     }
 
     pub(super) fn file(&self) -> Option<&PathBuf> {

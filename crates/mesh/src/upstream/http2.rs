@@ -2,15 +2,13 @@
 //! streams allow.
 
 mod body;
+mod life;
 mod link;
 mod pump;
 
 use std::{
     io,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -19,6 +17,7 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use tokio::time::Instant;
 
+use self::life::Life;
 pub(super) use self::{body::Body, link::Lease};
 use super::{
     About, Failure, Fault, Protocol, connect,
@@ -27,6 +26,11 @@ use super::{
     wait::{Grants, Queue, Waiting},
 };
 use crate::cluster::{Cluster, Host, Permit};
+
+/// After how many requests that were given up a connection gets no others. h2 forgets streams that it
+/// reset when there are many, answers what the host still sends on each with another reset, and
+/// gives the whole connection up in the end, with all that others have on it.
+pub(super) const MOST_GIVEN_UP: usize = 8192;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -57,6 +61,8 @@ struct Link {
     room: usize,
     /// Requests that it may still begin.
     left: u32,
+    /// Requests that were given up.
+    given_up: usize,
     reused: bool,
     idle_since: Instant,
     idle_timeout: Option<Duration>,
@@ -75,15 +81,6 @@ enum Grant {
 /// The place of the connection that is being made.
 #[derive(Debug)]
 struct Making(Option<Arc<Pool>>);
-
-/// What becomes of a connection, also after the pool has let go of it.
-#[derive(Debug, Default)]
-struct Life {
-    /// Requests under way.
-    requests: AtomicUsize,
-    /// Whether it is us who end it, once its requests are done.
-    retired: AtomicBool,
-}
 
 /// An open connection in the count of its pool.
 #[derive(Debug)]
@@ -189,13 +186,32 @@ impl Pool {
         let Some(link) = state.links.iter_mut().find(|link| link.about.number == number) else {
             return;
         };
-        link.active -= 1;
         link.spare.push(sender);
-        if link.active == 0 && link.idle_timeout.is_some() {
-            link.idle_since = Instant::now();
-            if !state.swept {
-                state.swept = sweep::begin(self);
-            }
+        let idle = link.freed(1);
+        self.freed(state, idle);
+    }
+
+    /// The host of connection `number` is told that `count` requests are given up. Their places are
+    /// free only now: to the host, they were under way.
+    fn told(self: &Arc<Self>, number: u64, count: usize) {
+        let mut state = self.state();
+        let Some(index) = state.links.iter().position(|link| link.about.number == number) else {
+            return;
+        };
+        let link = &mut state.links[index];
+        link.given_up += count;
+        let idle = link.freed(count);
+        let worn = (link.given_up >= MOST_GIVEN_UP).then(|| state.links.swap_remove(index));
+        self.freed(state, idle);
+        if let Some(link) = worn {
+            link.retire();
+        }
+    }
+
+    /// Places became free, or, where all of a connection's are, `idle`.
+    fn freed(self: &Arc<Self>, mut state: MutexGuard<'_, State>, idle: bool) {
+        if idle && !state.swept {
+            state.swept = sweep::begin(self);
         }
         self.serve(state);
     }
@@ -312,10 +328,21 @@ impl Link {
             life,
             active: 0,
             left: cluster.max_requests_per_connection().unwrap_or(u32::MAX),
+            given_up: 0,
             reused: false,
             idle_since: Instant::now(),
             idle_timeout: cluster.idle_timeout(),
         }
+    }
+
+    /// `count` places are free; whether all are, and not for ever.
+    fn freed(&mut self, count: usize) -> bool {
+        self.active -= count;
+        let idle = self.active == 0 && self.idle_timeout.is_some();
+        if idle {
+            self.idle_since = Instant::now();
+        }
+        idle
     }
 
     /// Where a host lowered its limit since, h2 holds back what is too much.
@@ -362,7 +389,7 @@ impl Link {
 
     /// Lets the connection end once its requests are done.
     fn retire(self) {
-        self.life.retired.store(true, Relaxed);
+        self.life.retire();
     }
 }
 
@@ -403,17 +430,26 @@ impl Counted {
         }
     }
 
+    /// The host is told that `count` requests are given up.
+    fn told(&self, count: usize) {
+        if let Some(pool) = self.pool.upgrade() {
+            pool.told(self.number, count);
+        }
+        self.life.told(count);
+    }
+
     /// The connection has ended; `broken`: not as it should.
     fn end(mut self, broken: bool) {
         if let Some(open) = &mut self.open {
-            open.set_lost(broken || !self.life.retired.load(Relaxed));
-            open.set_busy(self.life.requests.load(Relaxed) > 0);
+            open.set_lost(broken || !self.life.is_retired());
+            open.set_busy(self.life.is_busy());
         }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
+        self.life.end();
         // The place is free for who is told.
         self._permit = None;
         self.open = None;

@@ -1,4 +1,5 @@
 mod counting;
+mod given_up;
 mod refused;
 mod secure;
 

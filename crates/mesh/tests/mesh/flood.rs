@@ -22,7 +22,7 @@ use tokio::{
 };
 use tower::service_fn;
 
-use crate::support::{Server, grpc, hello, http2, loopback, text};
+use crate::support::{Server, grpc, hello, http2, loopback, text, until_closed};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -134,38 +134,79 @@ async fn streams_reset_as_fast_as_they_are_opened_end_the_connection() {
     }
     assert_eq!(attacker.exchange(&attack).await, End::Closed);
     is_served(&server).await;
+    until(|| server.connections.cut() == 1).await;
 }
 
-#[tokio::test]
-async fn streams_reset_one_by_one_while_they_are_served_end_the_connection_too() {
+/// A server that answers `/` and nothing else, and how many requests it began otherwise.
+async fn slow() -> (Server, Arc<AtomicUsize>) {
     let begun = Arc::new(AtomicUsize::new(0));
     let counter = begun.clone();
-    let service = service_fn(move |_: Request<Incoming>| {
-        counter.fetch_add(1, Relaxed);
-        std::future::pending::<Result<Response<String>, Infallible>>()
+    let service = service_fn(move |request: Request<Incoming>| {
+        let counter = counter.clone();
+        async move {
+            if request.uri().path() != "/" {
+                counter.fetch_add(1, Relaxed);
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, Infallible>(Response::new("hello".to_owned()))
+        }
     });
-    let server = Server::start(&loopback(), service).await;
+    (Server::start(&loopback(), service).await, begun)
+}
+
+async fn until(done: impl Fn() -> bool) {
+    let wait = async {
+        while !done() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), wait).await.unwrap();
+}
+
+// deviation: D119
+#[tokio::test]
+async fn streams_reset_one_by_one_while_they_are_served_end_the_connection_too() {
+    let (server, begun) = slow().await;
     let mut attacker = Attacker::connect(&server, &[]).await;
     let closed = || server.connections.accepted() == 1 && server.connections.open() == 0;
+    // The same with the path `/x`.
+    let head = b"\x83\x86\x04\x02/x\x01\x01a";
     let mut sent = 0;
     for stream in (1..20_000).step_by(2) {
-        let open = frame(HEADERS, END_HEADERS | END_STREAM, stream, HEAD);
+        let open = frame(HEADERS, END_HEADERS | END_STREAM, stream, head);
         if attacker.0.write_all(&open).await.is_err() {
             break;
         }
         sent += 1;
-        let wait = async {
-            while begun.load(Relaxed) < sent && !closed() {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(Duration::from_secs(5), wait).await.unwrap();
+        until(|| begun.load(Relaxed) == sent || closed()).await;
         let reset = frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]);
         if closed() || attacker.0.write_all(&reset).await.is_err() {
             break;
         }
     }
     assert!((400..2000).contains(&sent), "{sent} streams were opened");
+    let last = until_closed(&mut attacker.0).await;
+    assert!(says_goodbye(&last), "it is told why");
+    assert_eq!(server.connections.cut(), 1);
+    is_served(&server).await;
+}
+
+#[tokio::test]
+async fn calls_that_are_hedged_for_long_end_no_connection() {
+    let (server, begun) = slow().await;
+    let (mut client, _) = http2(server.connect().await).await;
+    for round in 1..=600 {
+        let mut slower: Vec<_> = (0..2)
+            .map(|_| Box::pin(client.send_request(grpc("/slow"))))
+            .collect();
+        for call in &mut slower {
+            assert!(futures::poll!(call).is_pending());
+        }
+        until(|| begun.load(Relaxed) == 2 * round).await;
+        drop(slower);
+        assert_eq!(text(client.send_request(grpc("/")).await.unwrap()).await, "hello");
+    }
+    assert_eq!((server.connections.accepted(), server.connections.cut()), (1, 0));
 }
 
 #[tokio::test]

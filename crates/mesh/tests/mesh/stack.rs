@@ -71,5 +71,13 @@ async fn a_guarded_stack_serves_and_knows_local_clients() {
         .into_service();
     let server = Server::start(&loopback(), stack).await;
     let (mut client, _) = http1(server.connect().await).await;
-    assert_eq!(text(client.send_request(get("/")).await.unwrap()).await, "ok");
+    let named = |host: &'static str| {
+        let mut request = get("/");
+        request.headers_mut().insert("host", host.parse().unwrap());
+        request
+    };
+    let own = client.send_request(named("localhost")).await.unwrap();
+    assert_eq!(text(own).await, "ok");
+    let foreign = client.send_request(named("elsewhere.example")).await.unwrap();
+    assert_eq!(foreign.status(), 403);
 }

@@ -75,17 +75,11 @@ impl<'a> Attempts<'a> {
         protocol: Protocol,
         cluster: &'a Arc<Cluster>,
         exchange: &'a Exchange,
+        kind: Kind,
         (mut head, body): (request::Parts, Body),
     ) -> Self {
-        let timing = Timing::new(
-            forward,
-            &head.headers,
-            &head.extensions,
-            exchange,
-            http.settings.body_idle,
-        );
+        let timing = Timing::new(forward, &head, kind, exchange, http.settings.body_idle);
         let hash = forward.hash(&head, exchange);
-        let kind = Kind::of(&head.headers);
         let upgrade = upgrade(&mut head, protocol);
         route.edit_request(&mut head, exchange);
         // What filters left there is not for the upstream's connection.
@@ -95,7 +89,8 @@ impl<'a> Attempts<'a> {
             .as_ref()
             .filter(|_| !exchange.facts().no_retry && upgrade.is_none());
         let retries = Retries::new(policy);
-        let keep = if retries.are_left() {
+        // Over HTTP/2 the host may say that it did nothing for a request that it has in part.
+        let keep = if retries.are_left() || protocol == Protocol::Http2 {
             http.settings.replay_bytes
         } else {
             0
@@ -221,7 +216,8 @@ impl<'a> Attempts<'a> {
         let lease = self.timing.within(Phase::Connection, progress, lease).await;
         let lease = lease
             .map_err(Failed::over)?
-            .map_err(|failure| self.failed(failure))?;
+            .map_err(|failure| self.failed(failure))?
+            .on_behalf_of(self.exchange.connection());
         {
             let mut facts = self.exchange.facts();
             facts.upstream_local = lease.local();
@@ -247,7 +243,7 @@ impl<'a> Attempts<'a> {
 
     /// The request for one try; the head stays here if there may be another.
     fn request(&mut self, host: &Host, lease: &Lease) -> Request<Body> {
-        let again = self.retries.are_left() || self.may_be_lost(lease);
+        let again = self.retries.are_left() || self.may_be_replayed(lease);
         let head = if again {
             self.head.clone()
         } else {
@@ -268,10 +264,13 @@ impl<'a> Attempts<'a> {
         Request::from_parts(head, body)
     }
 
-    /// Whether the connection may turn out to be gone before anything was sent that cannot be sent
-    /// again. Over HTTP/2 a body is read before that shows.
-    fn may_be_lost(&self, lease: &Lease) -> bool {
-        lease.is_reused() && (self.body.is_empty() || lease.protocol() == Protocol::Http1)
+    /// Whether it may turn out that the host knows nothing of the request: over HTTP/1 if the
+    /// connection was gone before anything was sent, over HTTP/2 if the host says so.
+    fn may_be_replayed(&self, lease: &Lease) -> bool {
+        match lease.protocol() {
+            Protocol::Http1 => lease.is_reused(),
+            Protocol::Http2 => self.replays > 0 && self.body.is_whole(),
+        }
     }
 
     /// Whether the host knows nothing of the request, and it can be sent once more.
@@ -311,6 +310,7 @@ impl<'a> Attempts<'a> {
         let mut facts = self.exchange.facts();
         facts.response_received = Some(self.exchange.elapsed());
         drop(facts);
+        self.body.release();
         let upgraded = reply.upgraded.take();
         headers::strip_reply(&mut reply.head, upgraded.is_some());
         let mut guards = Guards::new(permit, flight, self.permit.take());

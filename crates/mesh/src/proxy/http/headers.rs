@@ -20,28 +20,30 @@ const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 /// Takes off a request what belongs to the client's connection. What it wants to upgrade to, over
 /// HTTP/1.1, is the answer.
 pub(super) fn strip_request(head: &mut request::Parts) -> Option<HeaderValue> {
-    let upgrade = upgrade(head);
-    let trailers = takes_trailers(&head.headers);
-    strip(&mut head.headers);
-    // Ours to answer: the client is asked for the body when the upstream takes it.
-    head.headers.remove(EXPECT);
-    match trailers {
-        true => drop(head.headers.insert(TE, TRAILERS)),
-        false => drop(head.headers.remove(TE)),
+    let mut upgrade = None;
+    if has_any(&head.headers, is_of_connection) {
+        upgrade = wanted(head);
+        strip(&mut head.headers);
+        // Ours to answer: the client is asked for the body when the upstream takes it.
+        head.headers.remove(EXPECT);
     }
+    keep_trailers(&mut head.headers);
     upgrade
 }
 
 /// Takes off a reply what belongs to the upstream's connection. `upgraded` keeps what a client must
 /// see of a change of protocols.
 pub(super) fn strip_reply(head: &mut response::Parts, upgraded: bool) {
+    head.version = Version::HTTP_11;
+    if !has_any(&head.headers, is_of_connection) {
+        return;
+    }
     let upgrade = match upgraded {
         true => head.headers.remove(UPGRADE),
         false => None,
     };
     strip(&mut head.headers);
     head.headers.remove(PROXY_AUTHENTICATE);
-    head.version = Version::HTTP_11;
     if let Some(upgrade) = upgrade {
         want_upgrade(&mut head.headers, upgrade);
     }
@@ -133,6 +135,26 @@ fn frame(head: &mut request::Parts, body: &Body) {
     }
 }
 
+/// Whether there is a field whose name is one of those. One walk over the few that there are costs
+/// less than to look up each that there might be.
+pub(super) fn has_any(headers: &HeaderMap, is_one: impl Fn(&str) -> bool) -> bool {
+    headers.keys().any(|name| is_one(name.as_str()))
+}
+
+/// Fields that concern one connection, in either direction; `TE` is [`keep_trailers`]'s.
+fn is_of_connection(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "transfer-encoding"
+            | "upgrade"
+            | "expect"
+            | "proxy-authenticate"
+    )
+}
+
 fn strip(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         for named in headers.get_all(CONNECTION).iter().cloned().collect::<Vec<_>>() {
@@ -159,7 +181,8 @@ fn is_needed(name: &HeaderName) -> bool {
     *name == HOST || *name == CONTENT_LENGTH || *name == TE
 }
 
-fn upgrade(head: &request::Parts) -> Option<HeaderValue> {
+/// What a request wants to upgrade to.
+fn wanted(head: &request::Parts) -> Option<HeaderValue> {
     if head.version != Version::HTTP_11 {
         return None;
     }
@@ -176,8 +199,15 @@ fn is_http(protocol: &[u8]) -> bool {
         .any(|http| name.trim_ascii().eq_ignore_ascii_case(http))
 }
 
-fn takes_trailers(headers: &HeaderMap) -> bool {
-    headers.contains_key(TE) && has_token(headers, TE, b"trailers")
+/// Leaves of `TE` that trailers are taken, which holds for the next connection, too.
+fn keep_trailers(headers: &mut HeaderMap) {
+    let mut values = headers.get_all(TE).iter();
+    match (values.next(), values.next()) {
+        (None, _) => {}
+        (Some(value), None) if *value == TRAILERS => {}
+        _ if has_token(headers, TE, b"trailers") => drop(headers.insert(TE, TRAILERS)),
+        _ => drop(headers.remove(TE)),
+    }
 }
 
 fn has_token(headers: &HeaderMap, name: HeaderName, token: &[u8]) -> bool {

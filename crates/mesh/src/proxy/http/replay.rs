@@ -38,6 +38,7 @@ struct State {
     trailers: Option<HeaderMap>,
     /// How many more bytes may be kept; `None`: some were not.
     room: Option<usize>,
+    tries: u32,
     failed: bool,
 }
 
@@ -61,6 +62,7 @@ impl Replay {
             kept: Vec::new(),
             trailers: None,
             room: Some(limit),
+            tries: 0,
             failed: false,
         };
         Self::Shared(Arc::new(Shared {
@@ -73,11 +75,26 @@ impl Replay {
     pub(super) fn body(&self) -> Body {
         match self {
             Self::Empty => Body::empty(),
-            Self::Shared(shared) => Body::new(Sending {
-                shared: shared.clone(),
-                next: 0,
-                done: false,
-            }),
+            Self::Shared(shared) => {
+                shared.state().tries += 1;
+                Body::new(Sending {
+                    shared: shared.clone(),
+                    next: 0,
+                    done: false,
+                })
+            }
+        }
+    }
+
+    /// Keeps nothing any more, as no other try follows.
+    pub(super) fn release(&self) {
+        if let Self::Shared(shared) = self {
+            let mut state = shared.state();
+            state.room = None;
+            // What the only try read it has sent; a later one may still need it.
+            if state.tries == 1 {
+                state.kept = Vec::new();
+            }
         }
     }
 
@@ -243,6 +260,23 @@ mod tests {
         assert!(replay.is_whole());
         assert_eq!(first.collect().await.unwrap().to_bytes(), "6");
         assert!(!replay.is_whole());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_released_goes_on_from_where_it_is() {
+        for tries in [1, 2] {
+            let replay = Replay::new(chunks(&["one ", "two ", "three"]), 100);
+            let mut body = replay.body();
+            body.frame().await.unwrap().unwrap();
+            body.frame().await.unwrap().unwrap();
+            if tries == 2 {
+                body = replay.body();
+            }
+            replay.release();
+            let rest = body.collect().await.unwrap().to_bytes();
+            assert_eq!(rest, if tries == 1 { "three" } else { "one two three" });
+            assert!(!replay.is_whole());
+        }
     }
 
     #[tokio::test]

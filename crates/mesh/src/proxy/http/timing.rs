@@ -8,9 +8,10 @@ use std::{
 };
 
 use futures::future::poll_fn;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, request};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::headers::has_any;
 use crate::{
     exchange::Exchange,
     reply::Kind,
@@ -19,8 +20,8 @@ use crate::{
     upstream::Progress,
 };
 
-const GLOBAL: HeaderName = HeaderName::from_static("x-mosn-global-timeout");
-const PER_TRY: HeaderName = HeaderName::from_static("x-mosn-try-timeout");
+const GLOBAL: &str = "x-mosn-global-timeout";
+const PER_TRY: &str = "x-mosn-try-timeout";
 
 /// Where no timeout is set.
 const DEFAULT: Duration = Duration::from_secs(60);
@@ -65,26 +66,22 @@ pub(super) enum Phase {
 impl Timing {
     pub(super) fn new(
         forward: &Forward,
-        headers: &HeaderMap,
-        extensions: &http::Extensions,
+        head: &request::Parts,
+        kind: Kind,
         exchange: &Exchange,
         body_idle: Duration,
     ) -> Self {
-        let grpc = Kind::of(headers) == Kind::Grpc;
+        let asked = Asked::by(head, kind);
         let (global, per_try) = overrides(exchange);
         let policy = forward.retry.as_ref().and_then(|retry| retry.retry_timeout);
-        let global = [global, millis(headers, GLOBAL), Some(forward.timeout)];
-        let global = global.into_iter().flatten().next().filter(|time| !time.is_zero());
-        let global = global.unwrap_or(DEFAULT);
-        let per_try = [per_try, millis(headers, PER_TRY), policy]
-            .into_iter()
-            .flatten()
-            .next();
+        let global = global.or(asked.global).unwrap_or(forward.timeout);
+        let global = if global.is_zero() { DEFAULT } else { global };
+        let per_try = per_try.or(asked.per_try).or(policy);
         Self {
             global,
             per_try: per_try.filter(|time| !time.is_zero() && *time < global),
-            stall: (!grpc).then_some(body_idle),
-            deadline: deadline(headers, extensions),
+            stall: (kind == Kind::Http).then_some(body_idle),
+            deadline: asked.deadline,
             over: None,
             try_begun: None,
         }
@@ -210,15 +207,38 @@ fn overrides(exchange: &Exchange) -> (Option<Duration>, Option<Duration>) {
     (facts.global_timeout, facts.try_timeout)
 }
 
-fn millis(headers: &HeaderMap, name: HeaderName) -> Option<Duration> {
+/// What the request itself asks for.
+#[derive(Debug, Default)]
+struct Asked {
+    global: Option<Duration>,
+    per_try: Option<Duration>,
+    deadline: Option<Instant>,
+}
+
+impl Asked {
+    fn by(head: &request::Parts, kind: Kind) -> Self {
+        let mut asked = Self {
+            deadline: Deadline::of(&head.extensions).map(|Deadline(deadline)| deadline),
+            ..Self::default()
+        };
+        if has_any(&head.headers, |name| matches!(name, GLOBAL | PER_TRY)) {
+            asked.global = millis(&head.headers, GLOBAL);
+            asked.per_try = millis(&head.headers, PER_TRY);
+        }
+        if kind == Kind::Grpc && asked.deadline.is_none() {
+            asked.deadline = deadline(&head.headers);
+        }
+        asked
+    }
+}
+
+fn millis(headers: &HeaderMap, name: &str) -> Option<Duration> {
     let text = headers.get(name)?.to_str().ok()?;
     text.parse().ok().map(Duration::from_millis)
 }
 
-fn deadline(headers: &HeaderMap, extensions: &http::Extensions) -> Option<Instant> {
-    if let Some(Deadline(deadline)) = Deadline::of(extensions) {
-        return Some(deadline);
-    }
+fn deadline(headers: &HeaderMap) -> Option<Instant> {
+    let timeout = deadline::of_headers(headers)?;
     let now = Instant::now();
-    deadline::of_headers(headers).map(|timeout| now.checked_add(timeout).unwrap_or(now + FAR))
+    Some(now.checked_add(timeout).unwrap_or(now + FAR))
 }

@@ -1,31 +1,40 @@
 //! Virtual hosts that are files of a folder.
 
-use std::{borrow::Cow, fs, path::Path};
+use std::{
+    borrow::Cow,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use layotto_core::Settings;
 use serde_json::Value;
 
 use super::{RouterConfig, VirtualHost};
-use crate::ConfigError;
+use crate::{ConfigError, paths};
 
 /// Virtual hosts, each with its path for errors.
 pub(crate) type Named<'a> = Vec<(String, Cow<'a, VirtualHost>)>;
 
 impl RouterConfig {
+    /// The folder of virtual hosts, if there is one, which is looked up in `folders` too.
+    pub fn folder(&self, folders: &[PathBuf]) -> Option<PathBuf> {
+        (!self.router_configs.is_empty()).then(|| paths::find(&self.router_configs, folders))
+    }
+
     /// The virtual hosts of the configuration itself or of the files of its folder, which are read
     /// now.
-    pub(crate) fn hosts(&self) -> Result<Named<'_>, ConfigError> {
-        if self.router_configs.is_empty() {
+    pub(crate) fn hosts(&self, folders: &[PathBuf]) -> Result<Named<'_>, ConfigError> {
+        let Some(folder) = self.folder(folders) else {
             let hosts = self.virtual_hosts.iter().enumerate();
             return Ok(hosts
                 .map(|(i, host)| (format!("virtual_hosts[{i}]"), Cow::Borrowed(host)))
                 .collect());
-        }
+        };
         if !self.virtual_hosts.is_empty() {
             let message = "stands beside \"virtual_hosts\"; only one of them is accepted";
             return Err(ConfigError::new("router_configs", message));
         }
-        read(Path::new(&self.router_configs))
+        read(&folder)
     }
 }
 

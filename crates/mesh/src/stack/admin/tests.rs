@@ -35,7 +35,7 @@ fn clients_on_this_machine_need_no_token() {
             tcp("[::ffff:127.0.0.1]:5"),
             Remote::Unix { uid: 7, pid: None },
         ] {
-            assert!(access.allows(&from(remote, &[])), "{remote}");
+            assert_eq!(access.check(&from(remote, &[])), Ok(()), "{remote}");
         }
     }
 }
@@ -44,7 +44,7 @@ fn clients_on_this_machine_need_no_token() {
 #[test]
 fn other_clients_need_the_token() {
     let access = Access::new(Some("secret"));
-    let allowed = |headers: &[_]| access.allows(&from(tcp("10.0.0.7:5"), headers));
+    let allowed = |headers: &[_]| access.check(&from(tcp("10.0.0.7:5"), headers)).is_ok();
     assert!(allowed(&[("authorization", "Bearer secret")]));
     assert!(allowed(&[("authorization", "bearer secret")]));
     assert!(allowed(&[("layotto-admin-token", "secret")]));
@@ -68,23 +68,76 @@ fn without_a_token_other_clients_are_refused_whatever_they_send() {
             &[("layotto-admin-token", "")],
             &[("authorization", "Bearer ")],
         ] {
-            assert!(!access.allows(&from(tcp("10.0.0.7:5"), headers)));
+            let checked = access.check(&from(tcp("10.0.0.7:5"), headers));
+            assert_eq!(checked, Err(Refusal::Elsewhere));
         }
+    }
+}
+
+// deviation: D074
+#[test]
+fn a_browser_on_this_machine_must_ask_for_a_name_that_leads_nowhere_else() {
+    let address = |text: &str| text.parse::<Address>().unwrap();
+    let access = Access::new(Some("secret")).at([&address("admin.corp:34901"), &address("127.0.0.1:34999")]);
+    let check = |headers: &[_]| access.check(&from(tcp("127.0.0.1:5"), headers));
+    for host in [
+        "localhost",
+        "LocalHost:34901",
+        "127.0.0.1:34901",
+        "[::1]:34901",
+        "10.0.0.7",
+        "admin.corp:34901",
+    ] {
+        assert_eq!(check(&[("host", host)]), Ok(()), "{host}");
+    }
+    for host in [
+        "evil.test",
+        "evil.test:34901",
+        "localhost.evil.test",
+        "127.0.0.1.evil.test",
+        "",
+        "a b",
+    ] {
+        assert_eq!(check(&[("host", host)]), Err(Refusal::Host), "{host}");
+    }
+    let token = ("layotto-admin-token", "secret");
+    assert_eq!(check(&[("host", "evil.test"), token]), Ok(()));
+    let unix = Remote::Unix { uid: 7, pid: None };
+    assert_eq!(access.check(&from(unix, &[("host", "any")])), Ok(()));
+    let mut request = from(tcp("127.0.0.1:5"), &[]);
+    *request.uri_mut() = "http://evil.test/actuator/logger".parse().unwrap();
+    assert_eq!(access.check(&request), Err(Refusal::Host), "as HTTP/2 has it");
+}
+
+// deviation: D074
+#[test]
+fn a_page_of_another_site_may_not_change_anything() {
+    let access = Access::new(None);
+    let check = |origin| {
+        access.check(&from(
+            tcp("127.0.0.1:5"),
+            &[("host", "127.0.0.1:34999"), ("origin", origin)],
+        ))
+    };
+    assert_eq!(check("http://127.0.0.1:34999"), Ok(()));
+    for origin in ["https://evil.test", "http://127.0.0.1:8080", "null"] {
+        assert_eq!(check(origin), Err(Refusal::Origin), "{origin}");
     }
 }
 
 #[test]
 fn a_request_of_unknown_origin_is_refused() {
-    assert!(!Access::new(None).allows(&Request::new(())));
+    let checked = Access::new(None).check(&Request::new(()));
+    assert_eq!(checked, Err(Refusal::Elsewhere));
 }
 
 #[test]
 fn only_guarded_requests_are_refused() {
     let access = Access::new(None).only(|method, _| method != Method::GET);
     let mut request = from(tcp("10.0.0.7:5"), &[]);
-    assert!(!access.allows(&request));
+    assert!(access.check(&request).is_err());
     *request.method_mut() = Method::GET;
-    assert!(access.allows(&request));
+    assert_eq!(access.check(&request), Ok(()));
 }
 
 #[tokio::test]

@@ -5,10 +5,14 @@ use std::{path::PathBuf, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::usage::Usage;
 use crate::{
     address::Address,
     config::{ConfigError, OtherKey},
 };
+
+/// The limit that is none: a machine cannot be busier, but it can be as busy.
+const NO_LIMIT: f64 = 100.0;
 
 /// The keys of upstream that mean nothing here: none.
 pub const OTHER_KEYS: &[OtherKey] = &[];
@@ -28,6 +32,10 @@ pub struct Config {
     pub max_file_bytes: u64,
     /// How many files of one name are kept, with the one that is written: 1 to 1000. Default 10.
     pub max_files: u32,
+    /// How many bytes are dumped in a second of a window, at least 4096; each read counts 256 more.
+    /// What is beyond is counted and lost, so that a dump does not take the processors that its
+    /// listener needs. Default 4194304 (4 MiB).
+    pub max_bytes_per_second: u64,
     /// Headers whose values are not written. With an empty list, traffic that is neither HTTP/1
     /// nor HTTP/2 is dumped too: its headers are not known, so that it is withheld otherwise.
     /// Default: authorization, cookie, dapr-api-token, layotto-api-token.
@@ -44,11 +52,11 @@ pub struct Strategy {
     pub interval: u64,
     /// Seconds that a window lasts, at least 1 and less than `interval`. Default 1.
     pub duration: u64,
-    /// Use of the machine's processors in percent, above 0 and below 100, from which on nothing is
-    /// dumped. Default 80.
+    /// Use of the machine's processors in percent, above 0, from which on nothing is dumped; 100:
+    /// no limit. Default 80.
     pub cpu_max_rate: f64,
-    /// Use of the machine's memory in percent, above 0 and below 100, from which on nothing is
-    /// dumped. Default 70.
+    /// Use of the machine's memory in percent, above 0, from which on nothing is dumped; 100: no
+    /// limit. Default 70.
     pub mem_max_rate: f64,
 }
 
@@ -82,6 +90,7 @@ impl Default for Config {
             dump_dir: None,
             max_file_bytes: 100 * 1024 * 1024,
             max_files: 10,
+            max_bytes_per_second: 4 * 1024 * 1024,
             redact_headers: hidden.map(Into::into).into(),
         }
     }
@@ -113,6 +122,10 @@ impl Config {
         }
         if self.max_file_bytes < 4096 {
             return Err(out_of("max_file_bytes", self.max_file_bytes, "at least 4096"));
+        }
+        if self.max_bytes_per_second < 4096 {
+            let bytes = self.max_bytes_per_second;
+            return Err(out_of("max_bytes_per_second", bytes, "at least 4096"));
         }
         if !(1..=1000).contains(&self.max_files) {
             return Err(out_of("max_files", self.max_files, "1 to 1000"));
@@ -157,8 +170,8 @@ impl Strategy {
             ("mem_max_rate", self.mem_max_rate),
         ];
         for (key, rate) in rates {
-            if !(rate > 0.0 && rate < 100.0) {
-                return Err(out_of(key, rate, "above 0 and below 100 (percent)"));
+            if !(rate > 0.0 && rate <= NO_LIMIT) {
+                return Err(out_of(key, rate, "above 0, to 100 (percent)"));
             }
         }
         Ok(())
@@ -172,6 +185,12 @@ impl Strategy {
             Some(global) if global.switch == Switch::ForceOff => None,
             global => Some(own).filter(is_on).or(global.filter(is_on)),
         }
+    }
+
+    /// Whether the machine is less busy than the limits.
+    pub(super) fn allows(&self, usage: Usage) -> bool {
+        let below = |rate: f64, limit: f64| rate < limit || limit == NO_LIMIT;
+        below(usage.cpu, self.cpu_max_rate) && below(usage.memory, self.mem_max_rate)
     }
 
     pub(super) fn interval(&self) -> Duration {
@@ -191,7 +210,7 @@ fn out_of(key: &str, value: impl std::fmt::Display, accepted: &str) -> ConfigErr
 mod tests {
     use serde_json::json;
 
-    use super::{Config, Strategy, Switch};
+    use super::{Config, Strategy, Switch, Usage};
 
     fn config(json: serde_json::Value) -> Config {
         serde_json::from_value(json).unwrap()
@@ -221,6 +240,7 @@ mod tests {
         assert_eq!(config.validate(), Ok(()));
         assert_eq!(config.strategy, strategy(Switch::Off, 1));
         assert_eq!((config.max_file_bytes, config.max_files), (104_857_600, 10));
+        assert_eq!(config.max_bytes_per_second, 4_194_304);
     }
 
     #[test]
@@ -240,8 +260,8 @@ mod tests {
             ),
             (json!({"strategy": {"duration": 30}}), "strategy.duration: is 30"),
             (
-                json!({"strategy": {"cpu_max_rate": 100}}),
-                "strategy.cpu_max_rate: is 100",
+                json!({"strategy": {"cpu_max_rate": 100.5}}),
+                "strategy.cpu_max_rate: is 100.5; accepted: above 0, to 100 (percent)",
             ),
             (
                 json!({"strategy": {"mem_max_rate": 0}}),
@@ -255,6 +275,10 @@ mod tests {
                 json!({"max_file_bytes": 1}),
                 "max_file_bytes: is 1; accepted: at least 4096",
             ),
+            (
+                json!({"max_bytes_per_second": 1}),
+                "max_bytes_per_second: is 1; accepted: at least 4096",
+            ),
             (json!({"max_files": 0}), "max_files: is 0; accepted: 1 to 1000"),
             (
                 json!({"redact_headers": ["cookie", "a b"]}),
@@ -265,6 +289,19 @@ mod tests {
             assert!(error.starts_with(text), "{error}");
         }
         assert!(serde_json::from_value::<Config>(json!({"strategy": {"switch": "on"}})).is_err());
+    }
+
+    // deviation: D072
+    #[test]
+    fn a_machine_is_too_busy_from_the_limit_on_and_never_for_100() {
+        let busy = |cpu, memory| Usage { cpu, memory };
+        let limited = strategy(Switch::On, 1);
+        assert!(limited.allows(busy(79.0, 69.0)));
+        assert!(!limited.allows(busy(80.0, 0.0)));
+        assert!(!limited.allows(busy(0.0, 70.0)));
+        let unlimited = config(json!({"strategy": {"cpu_max_rate": 100, "mem_max_rate": 100}}));
+        assert_eq!(unlimited.validate(), Ok(()));
+        assert!(unlimited.strategy.allows(busy(100.0, 100.0)));
     }
 
     #[test]

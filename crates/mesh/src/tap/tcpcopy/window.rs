@@ -4,7 +4,7 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{
-            AtomicU64,
+            AtomicI64, AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
@@ -25,6 +25,9 @@ use super::{
 /// How far two readings of the machine's use are apart.
 const PROBED: Duration = Duration::from_secs(1);
 
+/// What a read costs besides its bytes, in bytes that would cost as much.
+const READ_COST: i64 = 256;
+
 /// What is written in place of an id before the first window, as upstream does.
 const NO_WINDOW: &str = "inituuid";
 
@@ -43,6 +46,9 @@ pub(super) struct Gate {
     opening: AtomicU64,
     openings: AtomicU64,
     window: ArcSwap<Window>,
+    /// Bytes that may be copied in a second, and that are left of them.
+    limit: i64,
+    left: AtomicI64,
     usage: Mutex<Option<Usage>>,
 }
 
@@ -63,8 +69,9 @@ impl Window {
     }
 }
 
-impl Default for Gate {
-    fn default() -> Self {
+impl Gate {
+    /// A closed gate; so many bytes may be copied in a second.
+    pub(super) fn new(limit: u64) -> Self {
         let none = Window {
             id: NO_WINDOW.into(),
             number: 0,
@@ -73,12 +80,12 @@ impl Default for Gate {
             opening: AtomicU64::new(0),
             openings: AtomicU64::new(0),
             window: ArcSwap::from_pointee(none),
+            limit: i64::try_from(limit).unwrap_or(i64::MAX),
+            left: AtomicI64::new(0),
             usage: Mutex::default(),
         }
     }
-}
 
-impl Gate {
     /// The number of the opening; `None` while closed.
     pub(super) fn opening(&self) -> Option<u64> {
         match self.opening.load(Relaxed) {
@@ -97,12 +104,24 @@ impl Gate {
         *self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a read of so many bytes may be copied in this second. The last one may pass the
+    /// limit.
+    pub(super) fn spend(&self, bytes: usize) -> bool {
+        let cost = i64::try_from(bytes).unwrap_or(i64::MAX).saturating_add(READ_COST);
+        self.left.load(Relaxed) > 0 && self.left.fetch_sub(cost, Relaxed) > 0
+    }
+
+    fn refill(&self) {
+        self.left.store(self.limit, Relaxed);
+    }
+
     fn begin_window(&self) {
         self.window.store(Window::after(&self.window.load()));
         self.open();
     }
 
     fn open(&self) {
+        self.refill();
         let opening = self.openings.fetch_add(1, Relaxed) + 1;
         self.opening.store(opening, Release);
     }
@@ -117,7 +136,7 @@ impl Gate {
             .zip(after)
             .and_then(|(before, after)| Usage::between(before, after));
         *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = usage;
-        usage.is_some_and(|usage| usage.cpu < strategy.cpu_max_rate && usage.memory < strategy.mem_max_rate)
+        usage.is_some_and(|usage| strategy.allows(usage))
     }
 }
 
@@ -174,7 +193,8 @@ async fn watch_window(gate: &Gate, strategy: &Strategy, probe: &Probe, mut befor
         match (gate.is_calm(strategy, before, after), gate.opening()) {
             (true, None) => gate.open(),
             (false, Some(_)) => gate.close(),
-            _ => {}
+            (true, Some(_)) => gate.refill(),
+            (false, None) => {}
         }
         before = after;
     }
@@ -206,7 +226,7 @@ mod tests {
     /// tell.
     fn sampled(strategy: Option<Strategy>) -> Sampled {
         let (gate, load, probes) = (
-            Arc::<Gate>::default(),
+            Arc::new(Gate::new(1000)),
             Arc::<AtomicU32>::default(),
             Arc::<AtomicU32>::default(),
         );
@@ -319,6 +339,19 @@ mod tests {
         assert!(sampled.is_open());
         assert_ne!(sampled.gate.opening(), opening, "readers must notice the gap");
         assert_eq!(sampled.gate.window().id(), id.id());
+    }
+
+    // deviation: D075
+    #[tokio::test(start_paused = true)]
+    async fn only_so_many_bytes_are_copied_in_a_second() {
+        let sampled = sampled(Some(STRATEGY));
+        settle(30).await;
+        for _second in 0..3 {
+            assert!(sampled.gate.spend(700));
+            assert!(sampled.gate.spend(700), "44 are left");
+            assert!(!sampled.gate.spend(0));
+            settle(1).await;
+        }
     }
 
     // deviation: D062

@@ -16,7 +16,7 @@ use std::{
 use chrono::{DateTime, Local};
 use tokio::{
     sync::{mpsc, oneshot},
-    time::Instant,
+    time::{Instant, sleep},
 };
 
 use super::{
@@ -33,7 +33,11 @@ pub(super) const MAX_BYTES: usize = 4 * 1024 * 1024;
 const MAX_RECORDS: usize = 8192;
 
 /// How many records are written at once.
-const BATCH: usize = 256;
+const BATCH: usize = 2048;
+
+/// How long records gather before they are written: what is done once for a batch, from waking the
+/// task to looking at the files, is not done for each read.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// The most bytes of one line; longer reads are cut.
 const MAX_LINE_BYTES: usize = 1024 * 1024;
@@ -147,7 +151,8 @@ impl Queue {
         &self.counts
     }
 
-    fn count_overflow(&self, bytes: usize) {
+    /// Counts bytes that are not taken.
+    pub(super) fn count_overflow(&self, bytes: usize) {
         self.counts.overflowed.fetch_add(1, Relaxed);
         self.counts.overflowed_bytes.fetch_add(bytes as u64, Relaxed);
     }
@@ -168,6 +173,7 @@ impl Writer {
     pub(super) async fn run(mut self, directory: impl Fn() -> Option<Arc<Directory>>) {
         let mut messages = Vec::new();
         while self.receiver.recv_many(&mut messages, BATCH).await > 0 {
+            let is_full = messages.len() == BATCH;
             let (mut records, mut flushed) = (Vec::new(), Vec::new());
             for message in messages.drain(..) {
                 match message {
@@ -182,9 +188,13 @@ impl Writer {
                 }
                 self.waiting.fetch_sub(bytes, Release);
             }
+            let waits = flushed.is_empty() && !is_full;
             for done in flushed {
                 // Who asked may have gone.
                 done.send(()).ok();
+            }
+            if waits {
+                sleep(GATHER).await;
             }
         }
     }
@@ -287,12 +297,24 @@ fn line_bytes(limits: Limits) -> usize {
     (file.saturating_sub(LINE_OVERHEAD) / 3).clamp(1, MAX_LINE_BYTES)
 }
 
-fn append_hex(bytes: &[u8], line: &mut Vec<u8>) {
+/// Each byte as it is written, with the space behind it.
+const HEX: [[u8; 3]; 256] = {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    line.reserve(bytes.len() * 3 + 1);
-    for byte in bytes {
-        let (high, low) = (DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]);
-        line.extend_from_slice(&[high, low, b' ']);
+    let mut hex = [[b' '; 3]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        hex[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15], b' '];
+        byte += 1;
+    }
+    hex
+};
+
+fn append_hex(bytes: &[u8], line: &mut Vec<u8>) {
+    let start = line.len();
+    line.resize(start + bytes.len() * 3, b' ');
+    let places = line.get_mut(start..).unwrap_or_default().chunks_exact_mut(3);
+    for (place, byte) in places.zip(bytes) {
+        place.copy_from_slice(&HEX[usize::from(*byte)]);
     }
     if !bytes.is_empty() {
         line.pop();

@@ -21,7 +21,7 @@ pub struct Body {
     /// The rest of the request, of no use after the reply.
     rest: Option<JoinHandle<()>>,
     data_done: bool,
-    _place: Place,
+    place: Place,
 }
 
 impl Body {
@@ -36,7 +36,7 @@ impl Body {
             left,
             rest,
             data_done: false,
-            _place: place,
+            place,
         }
     }
 
@@ -84,7 +84,11 @@ impl HttpBody for Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        if let Some(rest) = self.rest.take() {
+        let rest = self.rest.take().filter(|rest| !rest.is_finished());
+        if self.stream.is_end_stream() && rest.is_none() {
+            self.place.close();
+        }
+        if let Some(rest) = rest {
             rest.abort();
         }
     }

@@ -1,33 +1,31 @@
 //! One HTTP/2 connection and one request over it.
 
-use std::{
-    io,
-    pin::pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    task::Poll,
-    time::Duration,
-};
+use std::{io, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use futures::future::poll_fn;
-use h2::{Ping, Reason, RecvStream, client::SendRequest};
+use h2::{
+    Ping, Reason, RecvStream,
+    client::{Connection, SendRequest},
+};
 use http::{Request, Response};
 
 use super::{
     super::{About, Failure, Fault, Progress, Reply, ReplyBody, Stream, open::Open},
-    Body as ReplyStream, Counted, Life, Pool,
+    Body as ReplyStream, Counted, Life, MOST_GIVEN_UP, Pool,
     pump::Pump,
 };
 use crate::{
     batched::{Batched, Corked},
     body::Body,
     cluster::Host,
+    connection::Backlog,
 };
 
 /// How much a host may send unasked on one stream: what a client that does not read its reply can
 /// make us hold. More than the 64 KiB and one frame that a host with usual settings lets us send:
 /// one that echoes, and reads on only when it has written, waits for room that we grant behind them.
-const STREAM_WINDOW: u32 = 82 * 1024;
+const STREAM_WINDOW: u32 = 80 * 1024;
 
 /// How much a host may send unasked on all streams of a connection. Far more than one stream may, so
 /// that replies which nobody reads do not hold up the others.
@@ -38,6 +36,13 @@ const MAX_HEAD: u32 = 64 * 1024;
 
 /// How long streams that we reset are remembered, so that what the host still sends does no harm.
 const RESET_MEMORY: Duration = Duration::from_secs(5);
+
+/// How many streams h2 remembers that long. Of others it only knows that they were there.
+const REMEMBERED: usize = 1024;
+
+/// How often h2 may have to answer what comes on a stream that it forgot: at most some pieces of a
+/// window for each request that was given up.
+const MOST_FORGOTTEN: usize = 16 * MOST_GIVEN_UP;
 
 /// The right to send one request.
 #[derive(Debug)]
@@ -55,6 +60,10 @@ pub(in crate::upstream) struct Place {
     /// Given back at the end.
     sender: Option<SendRequest<Bytes>>,
     life: Arc<Life>,
+    /// Where the request counts, if it is given up.
+    client: Option<Arc<Backlog>>,
+    /// Whether the host has a request that it is not done with.
+    open: bool,
 }
 
 /// Greets the host and waits until it has told its settings: its limit on streams must be known
@@ -69,7 +78,8 @@ pub(super) async fn greet(
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEAD)
-        .max_concurrent_reset_streams(1024)
+        .max_concurrent_reset_streams(REMEMBERED)
+        .max_local_error_reset_streams(Some(MOST_FORGOTTEN))
         .reset_stream_duration(RESET_MEMORY)
         .enable_push(false)
         .handshake(stream.clone());
@@ -89,14 +99,27 @@ pub(super) async fn greet(
         .await?;
     }
     counted.open = Some(Open::new(host));
-    tokio::spawn(async move {
-        let ended = Batched::new(connection, stream).await;
-        counted.end(ended.is_err());
-        if let Err(error) = ended {
-            tracing::debug!(%error, "connection to an upstream failed");
-        }
-    });
+    tokio::spawn(run(Batched::new(connection, stream), counted));
     Ok(sender)
+}
+
+/// Runs a connection to its end. The places of requests that are given up become free once the host
+/// is told.
+async fn run(connection: Batched<Connection<Corked<Stream>, Bytes>, Stream>, counted: Counted) {
+    let mut connection = pin!(connection);
+    let ended = poll_fn(|cx| {
+        let given_up = counted.life.poll_given_up(cx);
+        let ended = connection.as_mut().poll(cx);
+        if given_up > 0 && connection.is_clear() {
+            counted.told(given_up);
+        }
+        ended
+    });
+    let ended = ended.await;
+    counted.end(ended.is_err());
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection to an upstream failed");
+    }
 }
 
 impl Lease {
@@ -112,6 +135,11 @@ impl Lease {
         self.about
     }
 
+    /// If it is given up, the request counts there until the host is told.
+    pub(in crate::upstream) fn count_into(&mut self, client: Option<Arc<Backlog>>) {
+        self.place.client = client;
+    }
+
     pub(in crate::upstream) async fn send(
         mut self,
         request: Request<Body>,
@@ -123,6 +151,7 @@ impl Lease {
         let sender = sender.expect("invariant: there until the drop");
         let sent = sender.send_request(Request::from_parts(head, ()), ended);
         let (reply, stream) = sent.map_err(refused)?;
+        self.place.open = true;
         let mut pump = (!ended).then(|| Pump::new(stream, body));
         let mut reply = pin!(reply);
         let reply = poll_fn(|cx| {
@@ -136,13 +165,16 @@ impl Lease {
             }
             reply.as_mut().poll(cx).map_err(failure)
         });
-        let reply = reply.await?;
-        Ok(self.answer(reply, pump))
+        let reply = reply.await;
+        // If the request broke off, the host must be told; all else is the host's word or its end.
+        self.place.open = !matches!(&reply, Err(failure) if failure.fault != Fault::Request);
+        Ok(self.answer(reply?, pump))
     }
 
-    fn answer(self, reply: Response<RecvStream>, pump: Option<Pump>) -> Reply {
+    fn answer(mut self, reply: Response<RecvStream>, pump: Option<Pump>) -> Reply {
         let (head, stream) = reply.into_parts();
         if pump.is_none() && stream.is_end_stream() {
+            self.place.close();
             return Reply::new(head, ReplyBody::empty());
         }
         // The reader of the reply must not hold up the rest of the request.
@@ -164,20 +196,33 @@ impl Lease {
 
 impl Place {
     pub(super) fn new(pool: Arc<Pool>, number: u64, life: Arc<Life>, sender: SendRequest<Bytes>) -> Self {
-        life.requests.fetch_add(1, Relaxed);
+        life.begin_request();
         Self {
             pool,
             number,
             sender: Some(sender),
             life,
+            client: None,
+            open: false,
         }
+    }
+
+    /// The host is done with the request.
+    pub(super) fn close(&mut self) {
+        self.open = false;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.life.requests.fetch_sub(1, Relaxed);
-        if let Some(sender) = self.sender.take() {
+        self.life.end_request();
+        let Some(sender) = self.sender.take() else {
+            return;
+        };
+        if self.open {
+            drop(sender);
+            self.life.give_up(self.client.as_ref().map(Backlog::begin));
+        } else {
             self.pool.release(self.number, sender);
         }
     }
@@ -192,12 +237,9 @@ fn refused(error: h2::Error) -> Failure {
 }
 
 fn failure(error: h2::Error) -> Failure {
-    let untouched = match error.reason() {
-        Some(Reason::REFUSED_STREAM) => error.is_remote(),
-        // Streams that the host began are not ended by its farewell.
-        Some(Reason::NO_ERROR) => error.is_remote() && error.is_go_away(),
-        _ => false,
-    };
+    // A farewell ends only the streams that the host did not begin (RFC 9113, section 8.7).
+    let untouched =
+        error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM));
     let fault = match error.is_io() || error.is_go_away() {
         true => Fault::Terminated,
         false => Fault::Reset,

@@ -12,7 +12,7 @@ const LIMITS: Limits = Limits {
 
 fn record(what: What) -> Record {
     Record {
-        window: Gate::default().window(),
+        window: Gate::new(0).window(),
         at: SystemTime::UNIX_EPOCH,
         port: 34904,
         what,

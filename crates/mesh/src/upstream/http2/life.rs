@@ -1,0 +1,102 @@
+//! What becomes of a connection and of the requests over it, also after the pool has let go of it.
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
+    task::Context,
+};
+
+use futures::task::AtomicWaker;
+
+use crate::connection::Work;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Life {
+    /// Requests under way.
+    requests: AtomicUsize,
+    /// Whether it is us who end it, once its requests are done.
+    retired: AtomicBool,
+    /// How many requests are given up and the host is not told yet.
+    given_up: AtomicUsize,
+    untold: Mutex<Untold>,
+    connection: AtomicWaker,
+}
+
+#[derive(Debug, Default)]
+struct Untold {
+    /// What each counts as, oldest first.
+    requests: Vec<Option<Work>>,
+    /// Whether there is nobody to tell any more.
+    ended: bool,
+}
+
+impl Life {
+    pub(super) fn begin_request(&self) {
+        self.requests.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn end_request(&self) {
+        self.requests.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether requests are under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.requests.load(Relaxed) > 0
+    }
+
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Relaxed);
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Relaxed)
+    }
+
+    /// A request was given up, and its stream let go of: the connection is to tell the host.
+    /// `work` lasts until then.
+    pub(super) fn give_up(&self, work: Option<Work>) {
+        let mut untold = self.untold();
+        if untold.ended {
+            return;
+        }
+        untold.requests.push(work);
+        self.given_up.store(untold.requests.len(), SeqCst);
+        drop(untold);
+        self.connection.wake();
+    }
+
+    /// How many requests the host is still to be told of; more wake the task of `cx`.
+    pub(super) fn poll_given_up(&self, cx: &Context<'_>) -> usize {
+        self.connection.register(cx.waker());
+        self.given_up.load(SeqCst)
+    }
+
+    /// The host is told of the `count` oldest.
+    pub(super) fn told(&self, count: usize) {
+        let mut untold = self.untold();
+        let told: Vec<_> = untold.requests.drain(..count).collect();
+        self.given_up.store(untold.requests.len(), SeqCst);
+        drop(untold);
+        // Wakes the clients, which is better done without the lock.
+        drop(told);
+    }
+
+    /// There is no connection any more.
+    pub(super) fn end(&self) {
+        let mut untold = self.untold();
+        untold.ended = true;
+        let rest = std::mem::take(&mut untold.requests);
+        drop(untold);
+        drop(rest);
+    }
+
+    fn untold(&self) -> MutexGuard<'_, Untold> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
