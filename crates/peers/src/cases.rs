@@ -10,11 +10,12 @@ mod interop;
 mod overload;
 mod python;
 mod requests;
+mod wasm;
 
 use std::{ffi::OsStr, path::PathBuf, process::Output, time::Duration};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use layotto_peers::tools;
+use layotto_peers::programs;
 
 use crate::runner::Case;
 
@@ -34,6 +35,7 @@ pub fn all() -> Vec<Case> {
         change::cases(),
         idle::cases(),
         abuse::cases(),
+        wasm::cases(),
     ]
     .into_iter()
     .flatten()
@@ -41,7 +43,7 @@ pub fn all() -> Vec<Case> {
 }
 
 fn tool(program: &str) -> Result<PathBuf> {
-    tools::find(program).map_err(|reason| anyhow!(reason))
+    programs::find(program).map_err(|reason| anyhow!(reason))
 }
 
 /// Runs a program to its end.

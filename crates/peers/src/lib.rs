@@ -7,7 +7,7 @@
 pub mod attack;
 pub mod load;
 pub mod origin;
-pub mod process;
 pub mod proxy;
-pub mod tools;
 pub mod wire;
+
+pub use layotto_testkit::{process, programs};

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 pub use self::copy::serve as serve_copy;
 use crate::{
     process::{Process, free_address},
-    tools,
+    programs,
 };
 
 /// Which proxy.
@@ -58,7 +58,7 @@ impl Kind {
     pub fn program(self) -> Result<PathBuf, String> {
         match self {
             Self::Copy => std::env::current_exe().map_err(|error| error.to_string()),
-            other => tools::find(other.name()),
+            other => programs::find(other.name()),
         }
     }
 }
@@ -96,6 +96,8 @@ pub struct Plan {
     pub routes: usize,
     /// Requests under way in all; more are refused. 0: no limit.
     pub most: u32,
+    /// A Proxy-Wasm module that all requests go through. Only layotto and Envoy can.
+    pub filter: Option<PathBuf>,
 }
 
 impl Plan {
@@ -107,6 +109,7 @@ impl Plan {
             hosts: vec![host],
             routes: 0,
             most: 0,
+            filter: None,
         }
     }
 }

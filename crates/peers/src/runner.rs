@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Result, anyhow};
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
-use layotto_peers::{proxy::Kind, tools};
+use layotto_peers::{programs, proxy::Kind};
 
 use crate::Options;
 
@@ -108,9 +108,11 @@ impl Case {
 
     /// Why it cannot be run here, if it cannot.
     fn missing(&self, kind: Kind) -> Option<String> {
-        kind.program()
-            .err()
-            .or_else(|| self.needs.iter().find_map(|program| tools::find(program).err()))
+        kind.program().err().or_else(|| {
+            self.needs
+                .iter()
+                .find_map(|program| programs::find(program).err())
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Runs assertions over every registered type of a kind and shows the outcome as a matrix.
 
-pub mod count;
+pub mod results;
 
 use std::{
     fmt,
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt, future::join_all, stream};
+use futures::{StreamExt, stream};
 use layotto_core::{Component, Kind, Registry, registry::AnyKind};
 use tokio::runtime::Handle;
 
@@ -19,6 +19,9 @@ use crate::{
 
 /// How long an assertion may take.
 const LIMIT: Duration = Duration::from_secs(40);
+
+/// How many types are looked at at once.
+const TYPES_AT_ONCE: usize = 2;
 
 /// How many assertions run at once on one component.
 const AT_ONCE: usize = 24;
@@ -45,6 +48,10 @@ pub struct Column {
     pub verdicts: Vec<Verdict>,
     /// How long it took.
     pub took: Duration,
+    /// The product behind it, with its version.
+    pub product: Option<String>,
+    /// Why passing says less than it seems to.
+    pub unproven: Option<&'static str>,
 }
 
 impl Column {
@@ -62,6 +69,8 @@ impl Column {
             ran: false,
             verdicts: vec![Verdict::Ignored(reason.to_owned()); assertions],
             took: Duration::ZERO,
+            product: None,
+            unproven: None,
         }
     }
 }
@@ -101,7 +110,7 @@ pub async fn run<T: ?Sized + Component>(
     Matrix {
         kind: section,
         assertions: assertions.iter().map(|assertion| assertion.name).collect(),
-        columns: join_all(columns).await,
+        columns: stream::iter(columns).buffered(TYPES_AT_ONCE).collect().await,
         planned: kind(registry).planned(),
     }
 }
@@ -113,6 +122,7 @@ pub async fn column<T: ?Sized + Component>(
     assertions: &[Assertion<T>],
 ) -> Column {
     let (started, type_name) = (Instant::now(), source.type_name);
+    let (product, unproven) = (fixture.facts.product.clone(), fixture.facts.unproven);
     let verdicts = match Subject::open(source, fixture).await {
         Ok(subject) => {
             let verdicts = assertions
@@ -127,6 +137,8 @@ pub async fn column<T: ?Sized + Component>(
         ran: true,
         verdicts,
         took: started.elapsed(),
+        product,
+        unproven,
     }
 }
 
@@ -237,6 +249,11 @@ impl fmt::Display for Matrix {
         row(f, "took", &times.collect::<Vec<_>>())?;
         for (number, reason) in reasons.iter().enumerate() {
             writeln!(f, "[{}] {reason}", number + 1)?;
+        }
+        for column in &self.columns {
+            if let Some(unproven) = column.unproven {
+                writeln!(f, "{} {unproven}", column.type_name)?;
+            }
         }
         if !self.planned.is_empty() {
             writeln!(f, "not built yet: {}", self.planned.join(", "))?;

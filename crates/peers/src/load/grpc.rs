@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
-use http::{Request, Uri};
+use http::{HeaderMap, Request, Uri};
 use tokio::net::TcpStream;
 
 use super::{Round, gather};
@@ -148,6 +148,23 @@ impl Client {
         read(response.await?).await
     }
 
+    /// Gets `path`, by plain HTTP/2; returns the body.
+    ///
+    /// # Errors
+    /// For any status but 200, and for all that keeps the request from its end.
+    pub async fn get(&mut self, path: &str) -> Result<Bytes> {
+        let uri = Uri::builder()
+            .scheme("http")
+            .authority(self.authority.as_str())
+            .path_and_query(path)
+            .build()?;
+        let request = Request::get(uri).version(http::Version::HTTP_2).body(())?;
+        let mut requests = self.requests.clone().ready().await?;
+        let (response, _) = requests.send_request(request, true)?;
+        let (_, body) = content(response.await?).await?;
+        Ok(body)
+    }
+
     fn is_lost(&self, error: &anyhow::Error) -> bool {
         error
             .downcast_ref::<h2::Error>()
@@ -155,7 +172,8 @@ impl Client {
     }
 }
 
-async fn read(response: http::Response<h2::RecvStream>) -> Result<Bytes> {
+/// The fields at the end of an answer, those of its head where it has no others, and its body.
+async fn content(response: http::Response<h2::RecvStream>) -> Result<(HeaderMap, Bytes)> {
     ensure!(response.status() == 200, "answered {}", response.status());
     let (head, mut body) = response.into_parts();
     let mut answer = BytesMut::new();
@@ -165,14 +183,18 @@ async fn read(response: http::Response<h2::RecvStream>) -> Result<Bytes> {
         answer.extend_from_slice(&part);
     }
     let trailers = body.trailers().await?;
-    let fields = trailers.as_ref().unwrap_or(&head.headers);
+    Ok((trailers.unwrap_or(head.headers), answer.freeze()))
+}
+
+async fn read(response: http::Response<h2::RecvStream>) -> Result<Bytes> {
+    let (fields, answer) = content(response).await?;
     let status = fields.get("grpc-status").context("no grpc-status")?;
     ensure!(
         status == "0",
         "status {status:?}: {:?}",
         fields.get("grpc-message")
     );
-    Ok(answer.freeze())
+    Ok(answer)
 }
 
 #[cfg(test)]

@@ -36,14 +36,25 @@ fn listener(plan: &Plan, address: SocketAddr) -> Value {
         "stream_idle_timeout": "60s",
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "http_protocol_options": {"enable_trailers": true},
-        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
-            "dynamic_stats": false, "suppress_envoy_headers": true}}],
+        "http_filters": filters(plan),
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes(plan)}]}});
     json!({
         "name": "front", "address": socket(address),
         "filter_chains": [{"filters": [{
             "name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}]})
+}
+
+fn filters(plan: &Plan) -> Vec<Value> {
+    let module = |file| {
+        json!({"name": "envoy.filters.http.wasm", "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+            "config": {"name": "module", "vm_config": {
+                "runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": file}}}}}})
+    };
+    let router = json!({"name": "envoy.filters.http.router", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router",
+        "dynamic_stats": false, "suppress_envoy_headers": true}});
+    plan.filter.iter().map(module).chain([router]).collect()
 }
 
 fn routes(plan: &Plan) -> Vec<Value> {

@@ -16,7 +16,7 @@ pub fn configuration(plan: &Plan, address: SocketAddr) -> String {
     json!({
         "servers": [{
             "default_log_path": "stdout", "default_log_level": "ERROR", "processor": 1,
-            "listeners": [listener(address)],
+            "listeners": [listener(plan, address)],
             "routers": [{
                 "router_config_name": "router",
                 "virtual_hosts": [{"name": "all", "domains": ["*"], "routers": routes(plan)}]}]
@@ -26,9 +26,12 @@ pub fn configuration(plan: &Plan, address: SocketAddr) -> String {
     .to_string()
 }
 
-fn listener(address: SocketAddr) -> Value {
+fn listener(plan: &Plan, address: SocketAddr) -> Value {
+    let module =
+        |file| json!({"type": "proxywasm", "config": {"vm_config": {"engine": "wasmtime", "path": file}}});
+    let filters: Vec<_> = plan.filter.iter().map(module).collect();
     json!({
-        "name": "front", "address": address, "bind_port": true,
+        "name": "front", "address": address, "bind_port": true, "stream_filters": filters,
         "filter_chains": [{"filters": [{"type": "proxy", "config": {
             "downstream_protocol": "Auto", "upstream_protocol": "Auto",
             "router_config_name": "router"}}]}]})

@@ -32,6 +32,7 @@ pub fn assertions() -> Vec<Assertion<dyn StateStore>> {
             basic::one_mebibyte_comes_back,
             basic::overwrite_replaces,
             basic::odd_keys_are_kept_apart,
+            basic::a_nul_in_a_key_is_kept,
             basic::delete_removes,
             basic::delete_of_a_key_never_written_is_no_error,
             basic::bulk_get_keeps_the_order_asked,

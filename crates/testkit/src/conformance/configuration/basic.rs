@@ -53,8 +53,18 @@ pub(super) async fn several_keys_at_once(store: Store) -> Verified {
 
 pub(super) async fn no_keys_means_all_or_none(store: Store) -> Verified {
     let own = store.fresh([]).await?;
-    own.put(vec![own.item("a", "1"), own.item("b", "2")]).await?;
-    let found = own.contents(&own.select(&[])).await?;
+    // A group of its own: what others write in the product must not show.
+    let group = own.name("group");
+    let item = |key: &str, content: &str| Item {
+        group: group.clone(),
+        ..own.item(key, content)
+    };
+    own.put(vec![item("a", "1"), item("b", "2")]).await?;
+    let all = Selector {
+        group: group.clone(),
+        ..own.select(&[])
+    };
+    let found = own.contents(&all).await?;
     ensure!(
         found.is_empty() || found == map([("a", "1"), ("b", "2")]),
         "get without keys gave {found:?}"

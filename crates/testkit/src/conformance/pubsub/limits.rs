@@ -149,18 +149,25 @@ pub(super) async fn as_many_handlers_run_as_set(broker: Broker) -> Verified {
     equal("handlers at once in the end", &inbox.most_at_once(), &3)
 }
 
+/// Some products keep the order of messages that have the same key only.
 pub(super) async fn one_at_a_time_keeps_the_order(broker: Broker) -> Verified {
     let own = broker.quick(&[("concurrency", json!("1"))]).await?;
+    let send = async |text: &String| {
+        let key = [("partitionKey", "k")];
+        own.send_with("t", text.clone(), &key)
+            .await
+            .or_say("publish with a key")
+    };
     let inbox = Inbox::acking();
     own.introduce("t", "g").await?;
     let wanted: Vec<_> = (0..50).map(|number| number.to_string()).collect();
     let (before, after) = wanted.split_at(25);
     for text in before {
-        own.send("t", text.clone()).await?;
+        send(text).await?;
     }
     let _subscription = own.listen("t", "g", &inbox).await?;
     for text in after {
-        own.send("t", text.clone()).await?;
+        send(text).await?;
     }
     equal("order of messages", &texts(&inbox.wait_for(50).await?), &wanted)
 }

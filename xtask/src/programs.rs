@@ -1,14 +1,18 @@
-//! The programs that the peer tests and the benchmarks run: proxies, clients, load generators.
+//! The programs of others that tests and benchmarks run: servers, proxies, clients, load
+//! generators.
 //!
 //! They are kept in the user's cache, `tools/bin/NAME`, and stay there between runs. Nothing is
 //! installed in the system. What cannot be had leaves `tools/bin/NAME.missing` with the reason,
 //! which whoever needs the program shows.
 
-mod debian;
+pub mod debian;
 mod go;
+mod java;
 mod python;
 
 use std::{
+    env,
+    ffi::OsString,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -28,9 +32,19 @@ struct Source {
 
 const SOURCES: &[Source] = &[
     Source {
-        what: debian::WHAT,
-        programs: debian::PROGRAMS,
-        get: debian::get,
+        what: debian::PEERS.release,
+        programs: debian::PEERS.programs,
+        get: |folder| debian::PEERS.get(folder),
+    },
+    Source {
+        what: debian::STORES.release,
+        programs: debian::STORES.programs,
+        get: |folder| debian::STORES.get(folder),
+    },
+    Source {
+        what: java::WHAT,
+        programs: java::PROGRAMS,
+        get: java::get,
     },
     Source {
         what: go::WHAT,
@@ -75,8 +89,33 @@ impl Folder {
     }
 }
 
+/// Names the folder of the programs, to tests and benchmarks.
+const VARIABLE: &str = "LAYOTTO_TOOLS";
+
+/// Gets all programs; true when none is missing.
+pub fn get(workspace: &Workspace) -> Result<bool> {
+    let folder = Folder::of(workspace)?;
+    let missing = ensure(&folder)?;
+    for line in &missing {
+        println!("missing: {line}");
+    }
+    println!("{}", folder.path().join("bin").display());
+    Ok(missing.is_empty())
+}
+
+/// What a test needs in its environment to find the programs; gets them, but where the variable
+/// already names a folder.
+pub fn environment(workspace: &Workspace) -> Result<(&'static str, OsString)> {
+    if let Some(folder) = env::var_os(VARIABLE) {
+        return Ok((VARIABLE, folder));
+    }
+    let folder = Folder::of(workspace)?;
+    ensure(&folder)?;
+    Ok((VARIABLE, folder.path().as_os_str().to_owned()))
+}
+
 /// Makes sure of every program; returns those that are missing, with the reason.
-pub fn ensure(folder: &Folder) -> Result<Vec<String>> {
+fn ensure(folder: &Folder) -> Result<Vec<String>> {
     let mut missing = Vec::new();
     for source in SOURCES {
         if is_there(folder, source) {

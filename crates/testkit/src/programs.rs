@@ -2,7 +2,7 @@
 
 use std::{env, fs, path::PathBuf};
 
-/// Names the folder that `cargo xtask tools` fills.
+/// Names the folder that `cargo xtask tools` fills; by default `layotto/tools` in the user's cache.
 pub const FOLDER: &str = "LAYOTTO_TOOLS";
 
 /// Names the `layotto` binary.
@@ -14,7 +14,7 @@ pub fn find(program: &str) -> Result<PathBuf, String> {
     if program == "layotto" {
         return layotto();
     }
-    let folder = env::var_os(FOLDER).map(|folder| PathBuf::from(folder).join("bin"));
+    let folder = folder().map(|folder| folder.join("bin"));
     let path = env::var_os("PATH").unwrap_or_default();
     let mut folders = folder.iter().cloned().chain(env::split_paths(&path));
     if let Some(found) = folders.find_map(|folder| Some(folder.join(program)).filter(|file| file.is_file())) {
@@ -32,4 +32,15 @@ fn layotto() -> Result<PathBuf, String> {
     binary
         .filter(|file| file.is_file())
         .ok_or_else(|| format!("{LAYOTTO} names no file"))
+}
+
+fn folder() -> Option<PathBuf> {
+    let absolute = |variable| {
+        env::var_os(variable)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    let cache = || absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+    let named = env::var_os(FOLDER).map(PathBuf::from);
+    named.or_else(|| Some(cache()?.join("layotto/tools")))
 }

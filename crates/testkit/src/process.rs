@@ -99,6 +99,21 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).context("cannot signal")
     }
 
+    /// Sends a signal to the process and its children.
+    ///
+    /// # Errors
+    /// Where the process is gone.
+    pub fn signal_family(&self, signal: Signal) -> Result<()> {
+        self.signal(signal)?;
+        // A child that ends meanwhile is fine.
+        for pid in family(self.pid()).into_iter().skip(1) {
+            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                kill_process(pid, signal).ok();
+            }
+        }
+        Ok(())
+    }
+
     /// Resident memory in bytes, of the process and its children.
     ///
     /// # Errors

@@ -1,0 +1,49 @@
+//! ZooKeeper: one server.
+
+use anyhow::Result;
+
+use super::{Launch, Ready, Server, folder, program, says};
+use crate::process::free_address;
+
+/// The program that must be there.
+pub const PROGRAM: &str = "zookeeper-java";
+
+/// The class that tells the version.
+pub const VERSION: &str = "org.apache.zookeeper.version.VersionInfoMain";
+
+/// A command and what its answer contains once the server takes work.
+const SERVES: (&str, &str) = ("srvr", "Mode: ");
+
+/// The most bytes of a request, by `jute.maxbuffer`: four times the default.
+pub const MAX_REQUEST: usize = 4 << 20;
+
+/// Starts one server. Its tick is 100 ms, so that sessions as short as 200 ms are granted.
+///
+/// # Errors
+/// Where it does not start.
+pub async fn start() -> Result<Server> {
+    let (address, dir) = (free_address(), folder()?);
+    let config = format!(
+        "tickTime=100\nminSessionTimeout=200\nmaxSessionTimeout=120000\ndataDir={}\nclientPort={}\n\
+         clientPortAddress=127.0.0.1\nadmin.enableServer=false\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n",
+        dir.path().join("data").display(),
+        address.port()
+    );
+    let file = dir.path().join("zoo.cfg");
+    std::fs::write(&file, config)?;
+    let file = file.display().to_string();
+    let main = "org.apache.zookeeper.server.quorum.QuorumPeerMain";
+    let max_request = format!("-Djute.maxbuffer={MAX_REQUEST}");
+    let arguments = ["-Xmx128m", "-XX:+UseSerialGC", &max_request, main, &file];
+    let launch = Launch::new(program(PROGRAM)?, arguments);
+    let (ask, answer) = SERVES;
+    let ready = Ready::Answers { ask, answer };
+    Server::start(address, dir, launch, ready).await
+}
+
+/// Whether the server takes work.
+#[must_use]
+pub fn serves(server: &Server) -> bool {
+    let (ask, answer) = SERVES;
+    says(server.address(), ask, answer)
+}
