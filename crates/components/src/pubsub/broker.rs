@@ -3,27 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use layotto_core::{
     Context, Error, Metadata, Result,
-    pubsub::{EPHEMERAL, Publish, Subscribe, Subscription},
+    pubsub::{Publish, Subscribe, Subscription},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    delivery::Delivery,
+    delivery::{Delivery, Seeking, Source, Stored},
     policy::Policy,
-    queue::{Entry, Place, Queue},
+    queue::{Place, Queue},
 };
 use crate::clock::{Clock, Millis};
-
-/// A message as it is kept.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Stored {
-    pub(super) topic: String,
-    pub(super) data: Bytes,
-    pub(super) metadata: Metadata,
-}
 
 /// When a message is due, and when it ends.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,31 +27,13 @@ pub(super) struct Times {
 
 /// Where messages are kept.
 #[async_trait]
-pub(super) trait Journal: Send + Sync + 'static {
-    /// What queues hold of a message.
-    type Body: Clone + Send + Sync;
-
+pub(super) trait Journal: Source {
     /// Takes a message in for every group of its topic, each of which may have `limit` queued.
     /// Returns its id.
     async fn append(&self, message: Stored, times: Times, limit: usize) -> Result<u64>;
 
     /// The queue of a group, which exists from now on; an ephemeral one until it is left.
     async fn group(&self, place: &Place, ephemeral: bool) -> Result<Arc<Queue<Self::Body>>>;
-
-    /// Forgets a group and what waits for it.
-    async fn leave(&self, place: &Place) -> Result<()>;
-
-    /// The message of `entry`; `None` where it is gone.
-    fn load(&self, entry: &Entry<Self::Body>) -> Result<Option<Stored>>;
-
-    /// The group is done with a message.
-    async fn settle(&self, place: &Place, id: u64) -> Result<()>;
-
-    /// The delivery of `entry` failed.
-    async fn note_failure(&self, place: &Place, entry: &Entry<Self::Body>) -> Result<()>;
-
-    /// Moves a message of a group to topic `to`.
-    async fn move_to(&self, to: &str, place: &Place, entry: &Entry<Self::Body>, limit: usize) -> Result<()>;
 }
 
 /// A broker over journal `J`.
@@ -104,29 +77,17 @@ impl<J: Journal> Broker<J> {
     }
 
     pub(super) async fn subscribe(&self, subscribe: Subscribe) -> Result<Subscription> {
-        let policy = self.policy.of(
-            &subscribe.group,
-            &subscribe.dead_letter_topic,
-            &subscribe.metadata,
-        )?;
-        let place = Place {
-            topic: subscribe.topic,
-            group: policy.group.clone(),
-        };
-        let ephemeral = subscribe
-            .metadata
-            .get(EPHEMERAL)
-            .is_some_and(|value| value == "true");
-        let (journal, clock, handler) = (Arc::clone(&self.journal), self.clock.clone(), subscribe.handler);
+        let seeking = Seeking::new(subscribe, &self.policy)?;
+        let (journal, clock) = (Arc::clone(&self.journal), self.clock.clone());
         let (stop, tasks) = (self.stop.clone(), self.cx.tasks.clone());
         let starting = self.cx.tasks.spawn(async move {
             let dropped = CancellationToken::new();
             let delivery = Delivery {
-                queue: journal.group(&place, ephemeral).await?,
-                journal,
-                place,
-                policy,
-                handler,
+                queue: journal.group(&seeking.place, seeking.is_ephemeral).await?,
+                source: journal,
+                place: seeking.place,
+                policy: seeking.policy,
+                handler: seeking.handler,
                 clock,
                 dropped: dropped.clone(),
                 stop,
@@ -158,7 +119,7 @@ fn times(metadata: &Metadata, clock: &Clock) -> Result<Times> {
     })
 }
 
-fn delay(metadata: &Metadata) -> Result<Option<Duration>> {
+pub(super) fn delay(metadata: &Metadata) -> Result<Option<Duration>> {
     let Some(text) = metadata.get("delayInSeconds").map(|text| text.trim()) else {
         return Ok(None);
     };

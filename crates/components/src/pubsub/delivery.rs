@@ -2,10 +2,12 @@
 
 use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll, time::Duration};
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use futures::FutureExt;
 use layotto_core::{
-    Error, ErrorKind,
-    pubsub::{Handler, Message, Outcome},
+    Error, ErrorKind, Metadata, Result,
+    pubsub::{EPHEMERAL, Handler, Message, Outcome, Subscribe, Subscription},
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
@@ -14,16 +16,115 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    broker::{Journal, Stored},
     policy::Policy,
-    queue::{Place, Queue, Taken},
+    queue::{Entry, Place, Queue, Taken},
 };
 use crate::clock::{Clock, is_over};
 
+/// A message as it is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Stored {
+    pub(super) topic: String,
+    pub(super) data: Bytes,
+    pub(super) metadata: Metadata,
+}
+
+/// Where the messages of a queue come from, and what hears of their end.
+#[async_trait]
+pub(super) trait Source: Send + Sync + 'static {
+    /// What queues hold of a message.
+    type Body: Clone + Send + Sync;
+
+    /// The id that subscribers see.
+    fn id(&self, entry: &Entry<Self::Body>) -> String {
+        entry.id.to_string()
+    }
+
+    /// The message of `entry`, which is about to be delivered; `None` where it is gone. An error of
+    /// kind [`ErrorKind::DataLoss`] says that it can never be delivered.
+    fn load(&self, entry: &Entry<Self::Body>) -> Result<Option<Stored>>;
+
+    /// Waits until the message belongs to somebody else, who delivers it from now on.
+    async fn lost(&self, _: &Entry<Self::Body>) {
+        std::future::pending().await
+    }
+
+    /// The group is done with a message.
+    async fn settle(&self, place: &Place, entry: &Entry<Self::Body>) -> Result<()>;
+
+    /// The delivery of `entry` failed.
+    async fn note_failure(&self, place: &Place, entry: &Entry<Self::Body>) -> Result<()>;
+
+    /// Moves a message of a group to topic `to`, of which a group may have `limit` queued.
+    async fn move_to(&self, to: &str, place: &Place, entry: &Entry<Self::Body>, limit: usize) -> Result<()>;
+
+    /// Forgets a group and what waits for it.
+    async fn leave(&self, place: &Place) -> Result<()>;
+}
+
+/// A subscription that is to be made.
+pub(super) struct Seeking {
+    pub(super) place: Place,
+    pub(super) is_ephemeral: bool,
+    pub(super) policy: Policy,
+    pub(super) handler: Arc<dyn Handler>,
+}
+
+impl Seeking {
+    /// What `subscribe` asks for; the rest is as in `policy`, the component's.
+    ///
+    /// # Errors
+    /// Where its metadata has a setting that cannot be read.
+    pub(super) fn new(subscribe: Subscribe, policy: &Policy) -> Result<Self> {
+        let metadata = &subscribe.metadata;
+        let policy = policy.of(&subscribe.group, &subscribe.dead_letter_topic, metadata)?;
+        Ok(Self {
+            is_ephemeral: metadata.get(EPHEMERAL).is_some_and(|value| value == "true"),
+            place: Place {
+                topic: subscribe.topic,
+                group: policy.group.clone(),
+            },
+            policy,
+            handler: subscribe.handler,
+        })
+    }
+
+    /// Delivers what comes into `queue`, as long as the subscription is held and `stop` is not
+    /// cancelled. `seat` is held until the last handler has ended.
+    pub(super) fn deliver<S: Source>(
+        self,
+        (source, queue): (Arc<S>, Arc<Queue<S::Body>>),
+        seat: impl Send + 'static,
+        stop: &CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Subscription {
+        let (dropped, running) = (CancellationToken::new(), TaskTracker::new());
+        let delivery = Delivery {
+            source,
+            queue,
+            place: self.place,
+            policy: self.policy,
+            handler: self.handler,
+            clock: Clock::default(),
+            dropped: dropped.clone(),
+            stop: stop.clone(),
+            tasks: running.clone(),
+        };
+        tasks.spawn(async move {
+            Arc::new(delivery).run().await;
+            running.close();
+            running.wait().await;
+            // Not before: what is being delivered belongs to whoever has the seat.
+            drop(seat);
+        });
+        Subscription::new(dropped)
+    }
+}
+
 /// A subscription at work.
-pub(super) struct Delivery<J: Journal> {
-    pub(super) journal: Arc<J>,
-    pub(super) queue: Arc<Queue<J::Body>>,
+pub(super) struct Delivery<S: Source> {
+    pub(super) source: Arc<S>,
+    pub(super) queue: Arc<Queue<S::Body>>,
     pub(super) place: Place,
     pub(super) policy: Policy,
     pub(super) handler: Arc<dyn Handler>,
@@ -35,7 +136,7 @@ pub(super) struct Delivery<J: Journal> {
     pub(super) tasks: TaskTracker,
 }
 
-impl<J: Journal> Delivery<J> {
+impl<S: Source> Delivery<S> {
     /// Delivers until the subscription is dropped or the component closes.
     pub(super) async fn run(self: Arc<Self>) {
         tokio::select! {
@@ -45,7 +146,7 @@ impl<J: Journal> Delivery<J> {
             () = self.deliver_all() => {}
         }
         if self.queue.is_ephemeral() {
-            let left = self.journal.leave(&self.place).await;
+            let left = self.source.leave(&self.place).await;
             self.log(left, "cannot forget the group of a subscription that ended");
         }
     }
@@ -65,7 +166,7 @@ impl<J: Journal> Delivery<J> {
     }
 
     /// Takes the next message. None is taken before the handler is ready for it.
-    async fn next(&self) -> Taken<J::Body> {
+    async fn next(&self) -> Taken<S::Body> {
         loop {
             self.queue.due(&self.clock).await;
             self.handler.ready().await;
@@ -77,7 +178,7 @@ impl<J: Journal> Delivery<J> {
 
     async fn deliver(
         self: Arc<Self>,
-        taken: Taken<J::Body>,
+        taken: Taken<S::Body>,
         _slot: OwnedSemaphorePermit,
         begun: oneshot::Sender<()>,
     ) {
@@ -87,6 +188,7 @@ impl<J: Journal> Delivery<J> {
                 drop(begun);
                 return match without {
                     Ok(_) => self.settle(taken).await,
+                    Err(error) if error.kind() == ErrorKind::DataLoss => self.discard(taken, &error).await,
                     Err(error) => self.fail(taken, error).await,
                 };
             }
@@ -97,6 +199,7 @@ impl<J: Journal> Delivery<J> {
             outcome = self.handle(self.message(&taken, stored), begun) => outcome,
             // Dropping `taken` gives the message to the other subscribers of the group.
             () = self.dropped.cancelled() => return,
+            () = self.source.lost(taken.entry()) => return taken.settle(),
         };
         match outcome {
             Outcome::Ack => self.settle(taken).await,
@@ -106,16 +209,16 @@ impl<J: Journal> Delivery<J> {
     }
 
     /// The message; `None` where it ended or is gone.
-    fn load(&self, taken: &Taken<J::Body>) -> Result<Option<Stored>, Error> {
+    fn load(&self, taken: &Taken<S::Body>) -> Result<Option<Stored>> {
         if is_over(taken.entry().end, self.clock.now()) {
             return Ok(None);
         }
-        self.journal.load(taken.entry())
+        self.source.load(taken.entry())
     }
 
-    fn message(&self, taken: &Taken<J::Body>, stored: Stored) -> Message {
+    fn message(&self, taken: &Taken<S::Body>, stored: Stored) -> Message {
         Message {
-            id: taken.entry().id.to_string(),
+            id: self.source.id(taken.entry()),
             topic: stored.topic,
             data: stored.data,
             metadata: stored.metadata,
@@ -144,41 +247,46 @@ impl<J: Journal> Delivery<J> {
             })
     }
 
-    async fn settle(&self, taken: Taken<J::Body>) {
-        let settled = self.journal.settle(&self.place, taken.entry().id).await;
+    async fn settle(&self, taken: Taken<S::Body>) {
+        let settled = self.source.settle(&self.place, taken.entry()).await;
         // Not noted down means delivered again after a restart at worst: at least once.
         self.log(settled, "cannot note that a message is done");
         taken.settle();
     }
 
-    async fn fail(&self, taken: Taken<J::Body>, error: Error) {
+    async fn fail(&self, taken: Taken<S::Body>, error: Error) {
         let entry = taken.entry();
         if self.policy.gives_up(entry.attempts) {
-            tracing::warn!(
-                topic = self.place.topic, group = self.place.group, id = entry.id,
-                attempts = entry.attempts, dead_letter_topic = self.policy.dead_letter_topic, %error,
-                "a message is given up"
-            );
-            return self.give_up(taken).await;
+            return self.discard(taken, &error).await;
         }
         tracing::debug!(
-            topic = self.place.topic, group = self.place.group, id = entry.id,
+            topic = self.place.topic, group = self.place.group, id = self.source.id(entry),
             attempts = entry.attempts, %error, "a message will be delivered again"
         );
-        let noted = self.journal.note_failure(&self.place, entry).await;
+        let noted = self.source.note_failure(&self.place, entry).await;
         self.log(noted, "cannot note that a delivery failed");
         let wait = self.policy.wait(entry.attempts);
         self.retry_after(taken, wait);
     }
 
-    async fn give_up(&self, taken: Taken<J::Body>) {
+    async fn discard(&self, taken: Taken<S::Body>, error: &Error) {
+        let entry = taken.entry();
+        tracing::warn!(
+            topic = self.place.topic, group = self.place.group, id = self.source.id(entry),
+            attempts = entry.attempts, dead_letter_topic = self.policy.dead_letter_topic, %error,
+            "a message is given up"
+        );
+        self.give_up(taken).await;
+    }
+
+    async fn give_up(&self, taken: Taken<S::Body>) {
         let to = &self.policy.dead_letter_topic;
         // A topic that is its own dead-letter topic would never be rid of the message.
         if to.is_empty() || *to == self.place.topic {
             return self.settle(taken).await;
         }
         let limit = self.policy.max_queued;
-        match self.journal.move_to(to, &self.place, taken.entry(), limit).await {
+        match self.source.move_to(to, &self.place, taken.entry(), limit).await {
             Ok(()) => taken.settle(),
             Err(error) => {
                 tracing::warn!(
@@ -190,11 +298,11 @@ impl<J: Journal> Delivery<J> {
         }
     }
 
-    fn retry_after(&self, taken: Taken<J::Body>, wait: Duration) {
+    fn retry_after(&self, taken: Taken<S::Body>, wait: Duration) {
         taken.retry(self.clock.after(wait));
     }
 
-    fn log(&self, outcome: Result<(), Error>, problem: &str) {
+    fn log(&self, outcome: Result<()>, problem: &str) {
         if let Err(error) = outcome {
             tracing::warn!(topic = self.place.topic, group = self.place.group, %error, "{problem}");
         }

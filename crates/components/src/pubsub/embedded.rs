@@ -7,7 +7,10 @@ use layotto_core::{
 };
 
 use self::log::Log;
-use super::{broker::Broker, policy::broker_config};
+use super::{
+    broker::Broker,
+    policy::{Policy, broker_config},
+};
 use crate::client::embedded::{Durability, Store, StorePath};
 
 mod log;
@@ -17,6 +20,9 @@ broker_config! {
     /// restarts until its groups are done with it. For one process on one machine. A group is
     /// remembered for ever and collects messages while nobody subscribes for it, up to `maxQueued`.
     {
+        /// Messages a group of a topic may have waiting; publishing more is refused as
+        /// RESOURCE_EXHAUSTED. Default 100000.
+        max_queued: usize = 100_000,
         /// The store's file, relative to the data directory. Components that name the same file
         /// share it, and so their topics. Default `layotto.db`.
         path: StorePath = StorePath::default(),
@@ -43,7 +49,11 @@ impl Open for Embedded {
             .shared
             .get_or_open(&target, async || Log::open(store).await)
             .await?;
-        Ok(Self(Broker::new(log, config.policy(&cx.app_id), clock, cx)))
+        let policy = Policy {
+            max_queued: config.max_queued,
+            ..config.policy(&cx.app_id)
+        };
+        Ok(Self(Broker::new(log, policy, clock, cx)))
     }
 }
 

@@ -13,8 +13,9 @@ use layotto_core::{
 };
 
 use super::{
-    broker::{Broker, Journal, Stored, Times},
-    policy::broker_config,
+    broker::{Broker, Journal, Times},
+    delivery::{Source, Stored},
+    policy::{Policy, broker_config},
     queue::{Entry, Place, Queue, Room, Topics},
 };
 use crate::clock::Clock;
@@ -23,6 +24,9 @@ broker_config! {
     /// A broker in the memory of the process: messages are gone when it ends, and a topic without
     /// a consumer group keeps none. For tests, for development, and for news that may be lost.
     {
+        /// Messages a group of a topic may have waiting; publishing more is refused as
+        /// RESOURCE_EXHAUSTED. Default 100000.
+        max_queued: usize = 100_000,
         /// Bytes of messages that may wait in all; publishing more is refused as
         /// RESOURCE_EXHAUSTED. Default 8388608 (8 MiB).
         max_queued_bytes: usize = 8 << 20,
@@ -90,14 +94,16 @@ impl Open for Memory {
             ..Log::default()
         });
         let clock = log.clock.clone();
-        Ok(Self(Broker::new(log, config.policy(&cx.app_id), clock, cx)))
+        let policy = Policy {
+            max_queued: config.max_queued,
+            ..config.policy(&cx.app_id)
+        };
+        Ok(Self(Broker::new(log, policy, clock, cx)))
     }
 }
 
 #[async_trait]
 impl Journal for Log {
-    type Body = Arc<Kept>;
-
     async fn append(&self, mut message: Stored, times: Times, limit: usize) -> Result<u64> {
         // A copy: the payload may be a part of the request's buffer, which it would keep whole.
         message.data = Bytes::copy_from_slice(&message.data);
@@ -120,17 +126,17 @@ impl Journal for Log {
             false => self.topics.queue(place),
         })
     }
+}
 
-    async fn leave(&self, place: &Place) -> Result<()> {
-        self.topics.remove(place);
-        Ok(())
-    }
+#[async_trait]
+impl Source for Log {
+    type Body = Arc<Kept>;
 
     fn load(&self, entry: &Entry<Self::Body>) -> Result<Option<Stored>> {
         Ok(Some(entry.body.message.clone()))
     }
 
-    async fn settle(&self, _: &Place, _: u64) -> Result<()> {
+    async fn settle(&self, _: &Place, _: &Entry<Self::Body>) -> Result<()> {
         Ok(())
     }
 
@@ -144,6 +150,11 @@ impl Journal for Log {
             ..entry.body.message.clone()
         };
         self.append(copy, Times::default(), limit).await.map(drop)
+    }
+
+    async fn leave(&self, place: &Place) -> Result<()> {
+        self.topics.remove(place);
+        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The settings of brokers in the process, and what follows from them: when to deliver again, when
+//! The settings of brokers that deliver themselves, and what follows from them: when to deliver again, when
 //! to give up.
 
 use std::time::Duration;
@@ -6,52 +6,63 @@ use std::time::Duration;
 use layotto_core::{Error, GoDuration, Metadata, Result};
 use uuid::Uuid;
 
-/// Declares the settings of a broker in the process: those they all have, and its own.
+/// Declares the settings of a broker: those they all have, and its own. `over redis` adds those of
+/// a connection to Redis, and leaves it to the broker how long handlers may take by default.
 macro_rules! broker_config {
     ($(#[$doc:meta])* { $($(#[$own_doc:meta])* $own:ident: $type:ty = $default:expr,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
-        #[serde(default, rename_all = "camelCase")]
-        pub struct Config {
-            /// The consumer group of subscriptions that name none. Default: the application's id.
-            #[serde(rename = "consumerID")]
-            pub consumer_id: String,
-            /// How often a message is delivered to a group before it is given up: sent to the
-            /// dead-letter topic, or dropped where there is none. 0: no limit. Default 10.
-            pub max_deliveries: u32,
-            /// The wait before a failed message is delivered again the first time; doubled each
-            /// time after, less a random part. Default `100ms`.
-            pub redelivery_backoff: layotto_core::GoDuration,
-            /// The longest such wait. Default `30s`.
-            pub redelivery_backoff_max: layotto_core::GoDuration,
-            /// How long a handler may take; then the delivery counts as failed. `0`: no limit.
-            /// A subscription's metadata `ackDeadline` overrides it. Default `60s`.
-            pub ack_deadline: layotto_core::GoDuration,
-            /// Where messages go that were given up or dropped, for subscriptions that name no
-            /// topic themselves. Default: nowhere.
-            pub dead_letter_topic: String,
-            /// Messages a group of a topic may have waiting; publishing more is refused as
-            /// RESOURCE_EXHAUSTED. Default 100000.
-            pub max_queued: usize,
-            /// Messages of one subscription handled at once. With 1, they are handled in order.
-            /// Default 10.
-            pub concurrency: usize,
-            $($(#[$own_doc])* pub $own: $type,)*
+        $crate::pubsub::policy::broker_config! {
+            @fields
+            [$crate::pubsub::policy::broker_config] [@declare $(#[$doc])*]
+            [
+                /// How long a handler may take; then the delivery counts as failed. `0`: no limit.
+                /// A subscription's metadata `ackDeadline` overrides it. Default `60s`.
+                pub ack_deadline: layotto_core::GoDuration = layotto_core::GoDuration::from_millis(60_000),
+            ]
+            [$($(#[$own_doc])* pub $own: $type = $default,)*]
         }
 
-        impl Default for Config {
-            fn default() -> Self {
-                Self {
-                    consumer_id: String::new(),
-                    max_deliveries: 10,
-                    redelivery_backoff: layotto_core::GoDuration::from_millis(100),
-                    redelivery_backoff_max: layotto_core::GoDuration::from_millis(30_000),
-                    ack_deadline: layotto_core::GoDuration::from_millis(60_000),
-                    dead_letter_topic: String::new(),
-                    max_queued: 100_000,
-                    concurrency: 10,
-                    $($own: $default,)*
-                }
+        impl Config {
+            fn handling(&self) -> std::time::Duration {
+                self.ack_deadline.0
+            }
+        }
+    };
+    (over redis $(#[$doc:meta])* { $($(#[$own_doc:meta])* $own:ident: $type:ty = $default:expr,)* }) => {
+        $crate::pubsub::policy::broker_config! {
+            @fields
+            [$crate::client::redis::settings] [@broker $(#[$doc])* pub struct Config]
+            [
+                /// How long a handler may take; then the delivery counts as failed. `0`: no limit.
+                /// A subscription's metadata `ackDeadline` overrides it. Default: `processingTimeout`.
+                pub ack_deadline: Option<layotto_core::GoDuration>,
+            ]
+            [$($(#[$own_doc])* pub $own: $type = $default,)*]
+        }
+    };
+    (@fields [$($macro:tt)*] [$($head:tt)*] [$($ack_deadline:tt)*] [$($own:tt)*]) => {
+        $($macro)* ! {
+            $($head)*
+            {
+                /// The consumer group of subscriptions that name none. Default: the application's id.
+                #[serde(rename = "consumerID")]
+                pub consumer_id: String = String::new(),
+                /// How often a message is delivered to a group before it is given up: sent to the
+                /// dead-letter topic, or dropped where there is none. 0: no limit. Default 10.
+                pub max_deliveries: u32 = 10,
+                /// The wait before a failed message is delivered again the first time; doubled each
+                /// time after, less a random part. Default `100ms`.
+                pub redelivery_backoff: layotto_core::GoDuration = layotto_core::GoDuration::from_millis(100),
+                /// The longest such wait. Default `30s`.
+                pub redelivery_backoff_max: layotto_core::GoDuration
+                    = layotto_core::GoDuration::from_millis(30_000),
+                $($ack_deadline)*
+                /// Where messages go that were given up or dropped, for subscriptions that name no
+                /// topic themselves. Default: nowhere.
+                pub dead_letter_topic: String = String::new(),
+                /// Messages of one subscription handled at once. With 1, they are handled in order.
+                /// Default 10.
+                pub concurrency: usize = 10,
+                $($own)*
             }
         }
 
@@ -62,11 +73,28 @@ macro_rules! broker_config {
                     max_deliveries: self.max_deliveries,
                     backoff: self.redelivery_backoff.0,
                     backoff_max: self.redelivery_backoff_max.0,
-                    ack_deadline: self.ack_deadline.0,
+                    ack_deadline: self.handling(),
                     dead_letter_topic: self.dead_letter_topic.clone(),
-                    max_queued: self.max_queued,
+                    max_queued: usize::MAX,
                     concurrency: self.concurrency.max(1),
                 }
+            }
+        }
+    };
+    (
+        @declare $(#[$doc:meta])*
+        { $($(#[$field_doc:meta])* pub $field:ident: $type:ty = $default:expr,)* }
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
+        #[serde(default, rename_all = "camelCase")]
+        pub struct Config {
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+
+        impl Default for Config {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
             }
         }
     };
@@ -83,6 +111,7 @@ pub(super) struct Policy {
     pub(super) backoff_max: Duration,
     pub(super) ack_deadline: Duration,
     pub(super) dead_letter_topic: String,
+    /// Messages that may wait for a group; no limit where the product has its own.
     pub(super) max_queued: usize,
     pub(super) concurrency: usize,
 }

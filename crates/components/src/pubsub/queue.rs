@@ -49,7 +49,8 @@ struct State<B> {
 }
 
 impl<B> Queue<B> {
-    fn new(ephemeral: bool) -> Self {
+    /// An empty queue; `ephemeral` if its group lives only as long as its subscription.
+    pub(super) fn new(ephemeral: bool) -> Self {
         Self {
             state: Mutex::new(State {
                 waiting: BTreeMap::new(),

@@ -2,84 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use layotto_core::{
     Context, Error, ErrorKind, Metadata, Open,
-    pubsub::{EPHEMERAL, Handler, Message, Outcome, PubSub, Publish, Subscribe, Subscription},
+    pubsub::{EPHEMERAL, Outcome, PubSub, Publish, Subscribe},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use super::{Embedded, Memory};
-
-/// A delivery that waits for its verdict; dropped without one, the handler panics.
-struct Delivered {
-    message: Message,
-    verdict: oneshot::Sender<Outcome>,
-}
-
-struct Probe {
-    deliveries: mpsc::Sender<Delivered>,
-    /// Without a permit while the handler is not ready.
-    ready: Arc<Semaphore>,
-}
-
-impl Probe {
-    fn new(deliveries: mpsc::Sender<Delivered>) -> Self {
-        Self {
-            deliveries,
-            ready: Arc::new(Semaphore::new(1)),
-        }
-    }
-}
-
-#[async_trait]
-impl Handler for Probe {
-    async fn ready(&self) {
-        drop(self.ready.acquire().await);
-    }
-
-    async fn handle(&self, message: Message) -> Outcome {
-        let (verdict, outcome) = oneshot::channel();
-        drop(self.deliveries.send(Delivered { message, verdict }).await);
-        outcome.await.expect("the test gave no verdict")
-    }
-}
-
-/// A subscription and what it is delivered.
-struct Subscriber {
-    deliveries: mpsc::Receiver<Delivered>,
-    _subscription: Subscription,
-}
-
-impl Subscriber {
-    async fn next(&mut self) -> Delivered {
-        self.deliveries.recv().await.unwrap()
-    }
-
-    /// Acknowledges the next message and returns its payload.
-    async fn ack(&mut self) -> String {
-        self.next().await.end(Outcome::Ack)
-    }
-}
-
-impl Delivered {
-    fn text(&self) -> String {
-        String::from_utf8(self.message.data.to_vec()).unwrap()
-    }
-
-    fn end(self, outcome: Outcome) -> String {
-        let text = self.text();
-        self.verdict.send(outcome).unwrap();
-        text
-    }
-}
-
-fn retry() -> Outcome {
-    Outcome::Retry(Error::unavailable("not now"))
-}
+use super::{
+    Embedded, Memory,
+    probe::{Delivered, Probe, Subscriber, retry},
+};
 
 struct Subject {
     broker: Arc<dyn PubSub>,

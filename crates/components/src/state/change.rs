@@ -11,7 +11,7 @@ use layotto_core::{
 
 use crate::clock::{Clock, Millis};
 
-const TTL: &str = "ttlInSeconds";
+pub(super) const TTL: &str = "ttlInSeconds";
 const MISMATCH: &str = "possible etag mismatch. error from state store";
 
 /// No row has this etag: with Redis it stands for none, and the JavaScript client sends it for none.
@@ -26,8 +26,8 @@ pub(super) trait Rows {
     type Failure: From<Error>;
     /// The etag of `key`; `None` where it is absent.
     fn etag(&self, key: &str) -> Result<Option<u64>, Self::Failure>;
-    /// Writes `key` under a new etag.
-    fn put(&mut self, key: &str, value: &Bytes, end: Millis) -> Result<(), Self::Failure>;
+    /// Writes `key` under a new etag, to end after `ttl` where there is one.
+    fn put(&mut self, key: &str, value: &Bytes, ttl: Option<Duration>) -> Result<(), Self::Failure>;
     /// Removes `key`.
     fn remove(&mut self, key: &str) -> Result<(), Self::Failure>;
 }
@@ -40,16 +40,28 @@ pub(super) struct Change {
     action: Action,
 }
 
+/// What a change needs of the row before it.
 #[derive(Debug, Clone, Copy)]
-enum Required {
+pub(super) enum Required {
+    /// Nothing.
     Nothing,
+    /// That there is none.
     Absent,
+    /// That it has this etag.
     Etag(u64),
 }
 
+/// What becomes of the row.
 #[derive(Debug)]
-enum Action {
-    Put { value: Bytes, ttl: Option<Duration> },
+pub(super) enum Action {
+    /// It has this value, for a time or for ever.
+    Put {
+        /// The value.
+        value: Bytes,
+        /// The time.
+        ttl: Option<Duration>,
+    },
+    /// It is gone.
     Remove,
 }
 
@@ -106,18 +118,28 @@ impl Change {
         &self.key
     }
 
+    /// What it needs; fails where the etag is none.
+    pub(super) fn required(&self) -> Result<Required> {
+        self.required.as_ref().copied().map_err(copy)
+    }
+
+    /// What becomes of the row.
+    pub(super) fn action(&self) -> &Action {
+        &self.action
+    }
+
     fn check(&self, found: Found) -> Result<()> {
-        let allowed = match self.required.as_ref().map_err(copy)? {
+        let allowed = match self.required()? {
             Required::Nothing => true,
             Required::Absent => matches!(found, Found::Absent),
-            Required::Etag(etag) => matches!(found, Found::Row(current) if current == *etag),
+            Required::Etag(etag) => matches!(found, Found::Row(current) if current == etag),
         };
         if allowed { Ok(()) } else { Err(conflict()) }
     }
 
-    fn carry_out<R: Rows>(&self, rows: &mut R, clock: &Clock) -> Result<(), R::Failure> {
+    fn carry_out<R: Rows>(&self, rows: &mut R) -> Result<(), R::Failure> {
         match &self.action {
-            Action::Put { value, ttl } => rows.put(&self.key, value, end(*ttl, clock)),
+            Action::Put { value, ttl } => rows.put(&self.key, value, *ttl),
             Action::Remove => rows.remove(&self.key),
         }
     }
@@ -131,21 +153,17 @@ impl Change {
 }
 
 /// Makes one change.
-pub(super) fn make<R: Rows>(change: &Change, rows: &mut R, clock: &Clock) -> Result<(), R::Failure> {
+pub(super) fn make<R: Rows>(change: &Change, rows: &mut R) -> Result<(), R::Failure> {
     change.check(find(rows, change.key())?)?;
-    change.carry_out(rows, clock)
+    change.carry_out(rows)
 }
 
 /// Makes every change that is allowed; the inner error names the keys of those that were not.
-pub(super) fn make_each<R: Rows>(
-    changes: &[Change],
-    rows: &mut R,
-    clock: &Clock,
-) -> Result<Result<()>, R::Failure> {
+pub(super) fn make_each<R: Rows>(changes: &[Change], rows: &mut R) -> Result<Result<()>, R::Failure> {
     let mut refused: Vec<(&str, Error)> = Vec::new();
     for change in changes {
         match change.check(find(rows, change.key())?) {
-            Ok(()) => change.carry_out(rows, clock)?,
+            Ok(()) => change.carry_out(rows)?,
             Err(error) => refused.push((change.key(), error)),
         }
     }
@@ -153,7 +171,7 @@ pub(super) fn make_each<R: Rows>(
 }
 
 /// Makes all changes in order, or none; each sees those before it.
-pub(super) fn make_all<R: Rows>(changes: &[Change], rows: &mut R, clock: &Clock) -> Result<(), R::Failure> {
+pub(super) fn make_all<R: Rows>(changes: &[Change], rows: &mut R) -> Result<(), R::Failure> {
     let mut earlier: HashMap<&str, Found> = HashMap::new();
     for change in changes {
         let found = match earlier.get(change.key()) {
@@ -166,16 +184,36 @@ pub(super) fn make_all<R: Rows>(changes: &[Change], rows: &mut R, clock: &Clock)
         })?;
         earlier.insert(change.key(), change.leaves());
     }
-    changes
-        .iter()
-        .try_for_each(|change| change.carry_out(rows, clock))
+    changes.iter().try_for_each(|change| change.carry_out(rows))
+}
+
+/// One change for each key, in the order of the first, that comes to the same as all `changes` in
+/// order, or none. Fails where a change cannot be allowed after an earlier one of its key.
+pub(super) fn fold(changes: Vec<Change>) -> Result<Vec<Change>> {
+    let mut folded: Vec<Change> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for change in changes {
+        let place = places.get(change.key()).and_then(|place| folded.get_mut(*place));
+        match place {
+            Some(earlier) => {
+                change.check(earlier.leaves())?;
+                earlier.action = change.action;
+            }
+            None => {
+                places.insert(change.key.clone(), folded.len());
+                folded.push(change);
+            }
+        }
+    }
+    Ok(folded)
 }
 
 fn find<R: Rows>(rows: &R, key: &str) -> Result<Found, R::Failure> {
     Ok(rows.etag(key)?.map_or(Found::Absent, Found::Row))
 }
 
-fn summary(refused: &[(&str, Error)]) -> Result<()> {
+/// The error that names all keys that were refused.
+pub(super) fn summary(refused: &[(&str, Error)]) -> Result<()> {
     let Some((_, first)) = refused.first() else {
         return Ok(());
     };
@@ -185,26 +223,30 @@ fn summary(refused: &[(&str, Error)]) -> Result<()> {
     Err(Error::new(first.kind(), message).with_detail("key", keys))
 }
 
-fn copy(error: &Error) -> Error {
+/// The error again, without its cause.
+pub(super) fn copy(error: &Error) -> Error {
     Error::new(error.kind(), error.message())
 }
 
-fn conflict() -> Error {
+/// The row is not as the change needs it.
+pub(super) fn conflict() -> Error {
     Error::new(ErrorKind::Conflict, MISMATCH)
 }
 
-fn missing(key: &str) -> Error {
+/// The row that a change needs is not there.
+pub(super) fn missing(key: &str) -> Error {
     Error::new(
         ErrorKind::Conflict,
         format!("etag does not match for key not found {key}"),
     )
 }
 
-fn given(etag: &Option<String>) -> Option<&str> {
+pub(super) fn given(etag: &Option<String>) -> Option<&str> {
     etag.as_deref().filter(|etag| *etag != NO_ETAG)
 }
 
-fn parse_etag(etag: &str) -> Result<u64> {
+/// The number that an etag of digits is.
+pub(super) fn parse_etag(etag: &str) -> Result<u64> {
     // Only what `to_string` writes: `+1` and `01` were never handed out.
     etag.parse()
         .ok()
@@ -212,7 +254,8 @@ fn parse_etag(etag: &str) -> Result<u64> {
         .ok_or_else(|| Error::new(ErrorKind::InvalidEtag, "invalid etag value"))
 }
 
-fn parse_ttl(metadata: &Metadata) -> Result<Option<Duration>> {
+/// How long an item is to live; `None` for ever.
+pub(super) fn parse_ttl(metadata: &Metadata) -> Result<Option<Duration>> {
     let Some(text) = metadata.get(TTL) else {
         return Ok(None);
     };
@@ -227,12 +270,13 @@ fn parse_ttl(metadata: &Metadata) -> Result<Option<Duration>> {
         .map(Duration::from_secs))
 }
 
-fn end(ttl: Option<Duration>, clock: &Clock) -> Millis {
+/// When what is written now ends.
+pub(super) fn end(ttl: Option<Duration>, clock: &Clock) -> Millis {
     ttl.map_or(0, |ttl| clock.after(ttl).min(LAST_MOMENT))
 }
 
 /// What a reader gets of a row.
-pub(super) fn item(value: Bytes, etag: u64, end: Millis) -> Item {
+pub(super) fn item(value: Bytes, etag: impl ToString, end: Millis) -> Item {
     Item {
         value,
         etag: Some(etag.to_string()),
@@ -243,7 +287,7 @@ pub(super) fn item(value: Bytes, etag: u64, end: Millis) -> Item {
     }
 }
 
-fn expire_time(end: Millis) -> Option<String> {
+pub(super) fn expire_time(end: Millis) -> Option<String> {
     let end = i64::try_from(end).ok().filter(|end| *end != 0)?;
     let time = DateTime::from_timestamp_millis(end)?;
     Some(time.to_rfc3339_opts(SecondsFormat::Secs, true))

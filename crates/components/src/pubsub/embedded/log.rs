@@ -15,7 +15,8 @@ use crate::{
     client::embedded::{self, Attempt, Effect, Failure, GROUP, MESSAGE, MESSAGE_USERS, QUEUE_ENTRY, Store},
     clock::Millis,
     pubsub::{
-        broker::{Journal, Stored, Times},
+        broker::{Journal, Times},
+        delivery::{Source, Stored},
         queue::{Entry, Place, Queue, Room, Topics},
     },
 };
@@ -208,8 +209,6 @@ fn enter(appended: Appended) -> u64 {
 
 #[async_trait]
 impl Journal for Log {
-    type Body = ();
-
     async fn append(&self, message: Stored, times: Times, limit: usize) -> Result<u64> {
         let (topics, clock) = (Arc::clone(&self.topics), self.store.clock().clone());
         let operation =
@@ -242,18 +241,11 @@ impl Journal for Log {
         };
         self.store.write(operation).await
     }
+}
 
-    async fn leave(&self, place: &Place) -> Result<()> {
-        let (topics, place) = (Arc::clone(&self.topics), place.clone());
-        let operation = move |tx: &WriteTransaction| {
-            topics.remove(&place);
-            for (id, _) in waiting(tx, &place.topic, &place.group)? {
-                remove(tx, &place.topic, &place.group, id)?;
-            }
-            Ok(((), Effect::Lazy))
-        };
-        self.store.write(operation).await
-    }
+#[async_trait]
+impl Source for Log {
+    type Body = ();
 
     fn load(&self, entry: &Entry<()>) -> Result<Option<Stored>> {
         self.store.read(|tx| {
@@ -262,8 +254,8 @@ impl Journal for Log {
         })
     }
 
-    async fn settle(&self, place: &Place, id: u64) -> Result<()> {
-        let place = place.clone();
+    async fn settle(&self, place: &Place, entry: &Entry<()>) -> Result<()> {
+        let (place, id) = (place.clone(), entry.id);
         // Lazy: the price of losing it is one more delivery after a crash.
         let operation = move |tx: &WriteTransaction| {
             remove(tx, &place.topic, &place.group, id)?;
@@ -302,6 +294,18 @@ impl Journal for Log {
         };
         let enter = |outcome: Result<Result<Option<Appended>>>| outcome?.map(|moved| moved.map(enter));
         self.store.write_then(operation, enter).await.map(drop)
+    }
+
+    async fn leave(&self, place: &Place) -> Result<()> {
+        let (topics, place) = (Arc::clone(&self.topics), place.clone());
+        let operation = move |tx: &WriteTransaction| {
+            topics.remove(&place);
+            for (id, _) in waiting(tx, &place.topic, &place.group)? {
+                remove(tx, &place.topic, &place.group, id)?;
+            }
+            Ok(((), Effect::Lazy))
+        };
+        self.store.write(operation).await
     }
 }
 

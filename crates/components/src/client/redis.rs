@@ -1,0 +1,266 @@
+//! Redis: the client that the components share.
+//!
+//! One multiplexed connection to each server takes the calls of all; it is made at the first use.
+//! What was sent over a connection that is lost fails and is not sent again, since it may have been
+//! carried out; the next call finds a new connection, or is told at once that there is none. A call
+//! that its caller drops is not sent if it was not yet, else its reply is thrown away.
+//!
+//! [`Redis::run`], [`Redis::pipe`] and [`Redis::call`] take commands, for the server that has the
+//! key: one server, the primary that sentinels name, or a part of a cluster. Commands that keep the
+//! server waiting, such as `XREADGROUP BLOCK`, need a connection of their own: [`Redis::open`].
+
+mod cluster;
+mod failure;
+mod link;
+mod script;
+mod sentinel;
+mod server;
+pub(crate) mod settings;
+mod slots;
+mod switch;
+mod tls;
+mod transport;
+mod watched;
+
+use std::{sync::Arc, time::Duration};
+
+use layotto_core::{Context, Error, ErrorKind, Result};
+use redis::{Cmd, Pipeline, Value, aio::MultiplexedConnection};
+
+use self::{
+    cluster::Cluster,
+    link::{Leased, Place},
+    sentinel::Sentinels,
+    server::{Batch, Lane, Server},
+    settings::Topology,
+    transport::Task,
+};
+pub(crate) use self::{
+    failure::{reply, unexpected},
+    script::{Call, Script},
+    settings::{Connection, settings},
+    slots::beside,
+};
+
+/// How long a call waits for replicas.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// A client; components with equal settings share one.
+pub(crate) struct Redis(Servers);
+
+enum Servers {
+    One(Server),
+    Cluster(Cluster),
+}
+
+impl Redis {
+    /// The client for `connection`, shared with every other component that has the same settings.
+    /// Connects to nothing yet.
+    pub(crate) async fn shared(connection: Connection, cx: &Context) -> Result<Arc<Self>> {
+        let identity = connection.identity();
+        cx.shared
+            .get_or_open(&identity, async || Ok(Self::new(connection)))
+            .await
+    }
+
+    fn new(connection: Connection) -> Self {
+        let settings = Arc::new(connection);
+        let addresses = &settings.addresses;
+        let place = match &settings.topology {
+            Topology::Cluster => return Self(Servers::Cluster(Cluster::new(settings))),
+            Topology::Sentinels { primary, login } => {
+                let settings = Arc::clone(&settings);
+                Place::Primary(Arc::new(Sentinels::new(primary.clone(), login.clone(), settings)))
+            }
+            Topology::Server => Place::Server(addresses[0].clone()),
+        };
+        Self(Servers::One(Server::new(place, &settings, &Arc::default())))
+    }
+
+    /// Whether keys lie in slots, so that those of one call must be in the same.
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self.0, Servers::Cluster(_))
+    }
+
+    /// Fails where the keys of one call would lie in different slots of a cluster.
+    pub(crate) fn same_slot<'a>(&self, keys: impl Iterator<Item = &'a str>) -> Result<()> {
+        let mut slots = keys.map(|key| slots::of(key.as_bytes()));
+        let first = slots.next();
+        if self.is_cluster() && slots.any(|slot| Some(slot) != first) {
+            return Err(Error::invalid(
+                "the keys lie in different slots of the cluster: one call takes keys of one slot, \
+                 such as those with a common {tag}",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Runs one command at the server that has `key`. An error of the server is an error.
+    pub(crate) async fn run(&self, key: &str, command: &Cmd) -> Result<Value> {
+        let (replies, _) = self.exchange(key, Lane::Shared, Batch::One(command)).await?;
+        one(replies)
+    }
+
+    /// Runs commands on keys in the slot of `key` in one round trip. Only the first may write:
+    /// where the slot moves, all are sent again. A reply may be an error: see [`reply`].
+    pub(crate) async fn pipe(&self, key: &str, commands: &Pipeline) -> Result<Vec<Value>> {
+        let (replies, _) = self.exchange(key, Lane::Shared, Batch::Many(commands)).await?;
+        Ok(replies)
+    }
+
+    /// Calls a script.
+    pub(crate) async fn call(&self, call: &Call<'_>) -> Result<Value> {
+        self.call_over(Lane::Shared, call).await.map(|(value, _)| value)
+    }
+
+    /// Calls a script that writes, and waits until every replica has what it wrote. Fails with
+    /// [`ErrorKind::Timeout`] where that takes too long; the primary has it then.
+    pub(crate) async fn call_replicated(&self, call: &Call<'_>) -> Result<Value> {
+        let (value, mut leased) = self.call_over(Lane::Waiting, call).await?;
+        let replicas = replicas(&mut leased).await?;
+        if replicas == 0 {
+            return Ok(value);
+        }
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(replicas).arg(WAIT.as_millis() as u64);
+        let Value::Int(reached) = one(leased.send(Batch::One(&wait)).await?)? else {
+            return Err(Error::internal("redis does not say how many replicas it reached"));
+        };
+        let reached = usize::try_from(reached).unwrap_or_default();
+        // One that went away in the meantime is none any more.
+        if reached >= replicas || reached >= self::replicas(&mut leased).await? {
+            return Ok(value);
+        }
+        let text = format!("written, but only {reached} of {replicas} replicas have it after {WAIT:?}");
+        Err(Error::new(ErrorKind::Timeout, text))
+    }
+
+    async fn call_over(&self, lane: Lane, call: &Call<'_>) -> Result<(Value, Leased)> {
+        let command = call.by_digest();
+        let (mut replies, mut leased) = self.exchange(call.key(), lane, Batch::One(&command)).await?;
+        if replies.iter().any(script::is_unknown) {
+            let command = call.in_full();
+            (replies, leased) = self.exchange(call.key(), lane, Batch::One(&command)).await?;
+        }
+        Ok((one(replies)?, leased))
+    }
+
+    /// Like many [`call`](Self::call)s, of any keys, in one round trip; each has its own outcome.
+    pub(crate) async fn call_each(&self, calls: &[Call<'_>]) -> Vec<Result<Value>> {
+        let mut outcomes: Vec<Option<Result<Value>>> = calls.iter().map(|_| None).collect();
+        let mut left: Vec<usize> = (0..calls.len()).collect();
+        while !left.is_empty() {
+            let requests = left.iter().filter_map(|at| calls.get(*at));
+            let requests = requests.map(|call| (call.key(), vec![call.by_digest()]));
+            let sent = self.pipe_each(requests.collect()).await;
+            let mut unknown = Vec::new();
+            for (at, sent) in left.into_iter().zip(sent) {
+                match sent {
+                    Ok(replies) if replies.iter().any(script::is_unknown) => unknown.push(at),
+                    sent => outcomes[at] = Some(sent.and_then(one)),
+                }
+            }
+            // One takes the script along, then the others need it no more.
+            if let Some((first, rest)) = unknown.split_first() {
+                outcomes[*first] = Some(self.call(&calls[*first]).await);
+                unknown = rest.to_vec();
+            }
+            left = unknown;
+        }
+        outcomes
+            .into_iter()
+            .map(|outcome| outcome.unwrap_or_else(|| one(Vec::new())))
+            .collect()
+    }
+
+    /// Like many [`pipe`](Self::pipe)s, of any keys, in one round trip to each server.
+    pub(crate) async fn pipe_each(&self, requests: Vec<(&str, Vec<Cmd>)>) -> Vec<Result<Vec<Value>>> {
+        match &self.0 {
+            Servers::One(server) => {
+                let requests = requests.into_iter().map(|(_, commands)| commands);
+                server
+                    .exchange_each(requests.collect())
+                    .await
+                    .into_iter()
+                    .map(|sent| sent.map_err(Into::into))
+                    .collect()
+            }
+            Servers::Cluster(cluster) => {
+                let requests = requests.into_iter();
+                let requests = requests.map(|(key, commands)| (slots::of(key.as_bytes()), commands));
+                cluster.exchange_each(requests.collect()).await
+            }
+        }
+    }
+
+    /// Opens a connection of the caller's own to the server that has `key`, for commands that keep
+    /// the server waiting for up to `block`. Fails at once where the server is known to be away.
+    pub(crate) async fn open(&self, key: &str, block: Duration) -> Result<Dedicated> {
+        // A call over the shared connection finds the way: it follows what has moved.
+        let mut exists = redis::cmd("EXISTS");
+        exists.arg(key);
+        self.exchange(key, Lane::Shared, Batch::One(&exists)).await?;
+        let opened = match &self.0 {
+            Servers::One(server) => server.open(block).await?,
+            Servers::Cluster(cluster) => {
+                let server = cluster.server_of(slots::of(key.as_bytes())).await?;
+                server.open(block).await?
+            }
+        };
+        Ok(Dedicated {
+            connection: opened.connection,
+            _task: Task::spawn(opened.driver),
+        })
+    }
+
+    /// Whether the server is there.
+    pub(crate) async fn ping(&self) -> Result<()> {
+        match self.run("", &redis::cmd("PING")).await {
+            // Who may not ask finds it there all the same.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+
+    async fn exchange(&self, key: &str, lane: Lane, batch: Batch<'_>) -> Result<(Vec<Value>, Leased)> {
+        match &self.0 {
+            Servers::One(server) => Ok(server.exchange(lane, batch).await?),
+            Servers::Cluster(cluster) => cluster.exchange(slots::of(key.as_bytes()), lane, batch).await,
+        }
+    }
+}
+
+/// A connection of one user's own; closed when it is dropped, whatever is under way on it.
+pub(crate) struct Dedicated {
+    connection: MultiplexedConnection,
+    _task: Task,
+}
+
+impl Dedicated {
+    /// Runs one command. After an error of kind [`ErrorKind::Unavailable`] the connection is of no
+    /// use any more.
+    pub(crate) async fn run(&mut self, command: &Cmd) -> Result<Value> {
+        let reply = self.connection.send_packed_command(command).await;
+        failure::reply(reply.map_err(|error| failure::of(&error))?)
+    }
+}
+
+/// The reply to a single command.
+fn one(mut replies: Vec<Value>) -> Result<Value> {
+    let missing = || Error::internal("redis gave no reply");
+    reply(replies.pop().ok_or_else(missing)?)
+}
+
+/// How many replicas the server of a connection has now.
+async fn replicas(leased: &mut Leased) -> Result<usize> {
+    match one(leased.send(Batch::One(&redis::cmd("ROLE"))).await?)? {
+        Value::Array(role) => match role.as_slice() {
+            [_, _, Value::Array(replicas)] => Ok(replicas.len()),
+            _ => Ok(0),
+        },
+        other => Err(unexpected(&other)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

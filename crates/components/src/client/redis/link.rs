@@ -1,0 +1,264 @@
+//! The connection to one place, opened when it is needed and opened again when it is lost.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use layotto_core::{ErrorKind, Result};
+use redis::aio::MultiplexedConnection;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+use uuid::Uuid;
+
+use super::{
+    failure::Failure,
+    sentinel::Sentinels,
+    settings::{Address, Connection},
+    transport::{Dial, Opened, Task},
+};
+
+/// The least time between two tries to connect, of all links of one client.
+const PACE: Duration = Duration::from_millis(100);
+/// The longest wait for another try, without its random part.
+const LONGEST: Duration = Duration::from_millis(400);
+/// How long a call waits for a connection that could not be had the last time.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// Where a link leads.
+#[derive(Debug)]
+pub(super) enum Place {
+    Server(Address),
+    /// The server that the sentinels call the primary.
+    Primary(Arc<Sentinels>),
+}
+
+/// Spaces out what the links of one client try again.
+#[derive(Debug, Default)]
+pub(super) struct Pace(Mutex<Option<Instant>>);
+
+impl Pace {
+    fn admits(&self, now: Instant) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let admits = last.is_none_or(|last| now >= last + PACE);
+        if admits {
+            *last = Some(now);
+        }
+        admits
+    }
+}
+
+/// A connection that all calls share; clones are the same link.
+///
+/// The first call opens it. Once it is known to be down, calls fail at once, and one of them every
+/// now and then tries anew; those that come while it tries wait with it for a moment. What was sent
+/// over a connection that is lost fails, and is not sent again: it may have been carried out.
+#[derive(Clone)]
+pub(super) struct Link(Arc<Inner>);
+
+struct Inner {
+    place: Arc<Place>,
+    settings: Arc<Connection>,
+    pace: Arc<Pace>,
+    state: Mutex<State>,
+}
+
+struct State {
+    phase: Phase,
+    /// Tries that failed since the last that did not.
+    failures: u32,
+    /// When the last try began.
+    tried: Option<Instant>,
+    /// Counts the connections.
+    number: u64,
+}
+
+enum Phase {
+    New,
+    Connecting(Attempt),
+    Up(MultiplexedConnection, Task),
+    Down(Failure, Instant),
+}
+
+struct Attempt {
+    outcome: watch::Receiver<Option<Outcome>>,
+    /// Why there is no connection, where a try failed before.
+    known: Option<Failure>,
+    _task: Task,
+}
+
+type Outcome = Result<Leased, Failure>;
+
+/// The connection of a link, as one call uses it.
+#[derive(Clone)]
+pub(super) struct Leased {
+    pub(super) connection: MultiplexedConnection,
+    number: u64,
+}
+
+impl Link {
+    pub(super) fn new(place: Arc<Place>, settings: Arc<Connection>, pace: Arc<Pace>) -> Self {
+        Self(Arc::new(Inner {
+            place,
+            settings,
+            pace,
+            state: Mutex::new(State {
+                phase: Phase::New,
+                failures: 0,
+                tried: None,
+                number: 0,
+            }),
+        }))
+    }
+
+    /// The connection. An error means that nothing was sent.
+    pub(super) async fn lease(&self) -> Result<Leased> {
+        let (mut outcome, known) = {
+            let mut state = self.0.state();
+            if let Phase::Up(connection, _) = &state.phase {
+                return Ok(Leased {
+                    connection: connection.clone(),
+                    number: state.number,
+                });
+            }
+            let attempt = self.0.attempt(&mut state)?;
+            (attempt.outcome.clone(), attempt.known.clone())
+        };
+        let settled = outcome.wait_for(Option::is_some);
+        let settled = match known {
+            None => settled.await,
+            Some(known) => timeout(GRACE, settled).await.map_err(|_| known)?,
+        };
+        let settled = settled.ok().and_then(|outcome| outcome.clone());
+        let gone = || Err(Failure::unavailable("the connection to redis was given up"));
+        Ok(settled.unwrap_or_else(gone)?)
+    }
+
+    /// Has the next call find a connection anew, as this one's server does not do what it should.
+    /// Calls under way on it go on.
+    pub(super) fn renew(&self, leased: &Leased) {
+        let mut state = self.0.state();
+        if state.number != leased.number {
+            return;
+        }
+        let next = state.tried.map_or_else(Instant::now, |tried| tried + PACE);
+        let failure = Failure::unavailable("redis changes its primary");
+        if let Phase::Up(..) = &state.phase
+            && let Phase::Up(_, task) = std::mem::replace(&mut state.phase, Phase::Down(failure, next))
+        {
+            task.detach();
+        }
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The attempt under way, or a new one if it is time for it.
+    fn attempt<'a>(self: &Arc<Self>, state: &'a mut State) -> Result<&'a Attempt, Failure> {
+        let now = Instant::now();
+        if let Phase::Down(failure, until) = &state.phase
+            && (now < *until || !self.pace.admits(now))
+        {
+            return Err(failure.clone());
+        }
+        if !matches!(state.phase, Phase::Connecting(_)) {
+            let known = match &state.phase {
+                Phase::Down(failure, _) if state.failures > 0 => Some(failure.clone()),
+                _ => None,
+            };
+            state.tried = Some(now);
+            state.phase = Phase::Connecting(self.begin(known));
+        }
+        match &state.phase {
+            Phase::Connecting(attempt) => Ok(attempt),
+            _ => Err(Failure::new(ErrorKind::Internal, "a connection has no attempt")),
+        }
+    }
+
+    fn begin(self: &Arc<Self>, known: Option<Failure>) -> Attempt {
+        let (sender, outcome) = watch::channel(None);
+        let (place, settings) = (Arc::clone(&self.place), Arc::clone(&self.settings));
+        let weak = Arc::downgrade(self);
+        let task = async move {
+            let opened = place.open(&settings, settings.read_timeout).await;
+            if let Some(inner) = weak.upgrade() {
+                sender.send_replace(Some(inner.settle(opened)));
+            }
+        };
+        Attempt {
+            outcome,
+            known,
+            _task: Task::spawn(task),
+        }
+    }
+
+    fn settle(self: &Arc<Self>, opened: Result<Opened, Failure>) -> Outcome {
+        let mut state = self.state();
+        match opened {
+            Ok(Opened {
+                connection, driver, ..
+            }) => {
+                state.failures = 0;
+                state.number += 1;
+                let number = state.number;
+                let weak = Arc::downgrade(self);
+                let task = Task::spawn(async move {
+                    driver.await;
+                    lost(&weak, number);
+                });
+                state.phase = Phase::Up(connection.clone(), task);
+                Ok(Leased { connection, number })
+            }
+            Err(failure) => {
+                state.failures = state.failures.saturating_add(1);
+                state.phase = Phase::Down(failure.clone(), Instant::now() + wait(state.failures));
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// The driver of connection `number` ended.
+fn lost(link: &Weak<Inner>, number: u64) {
+    let Some(link) = link.upgrade() else { return };
+    let mut state = link.state();
+    if state.number == number && matches!(state.phase, Phase::Up(..)) {
+        let next = state.tried.map_or_else(Instant::now, |tried| tried + PACE);
+        let failure = Failure::unavailable("the connection to redis was lost");
+        state.phase = Phase::Down(failure, next);
+    }
+}
+
+/// How long to wait after so many failures: twice as long after each, and a part more at random, so
+/// that many sidecars do not try at once.
+fn wait(failures: u32) -> Duration {
+    let doubled = PACE * 2_u32.saturating_pow(failures.saturating_sub(1).min(8));
+    let wait = doubled.min(LONGEST);
+    let random = Uuid::new_v4().as_u64_pair().1 as u32;
+    wait + (wait / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+impl Place {
+    /// Opens another connection, whose server may owe an answer for `patience`.
+    pub(super) async fn open(
+        &self,
+        settings: &Connection,
+        patience: Option<Duration>,
+    ) -> Result<Opened, Failure> {
+        match self {
+            Self::Primary(sentinels) => sentinels.open(patience).await,
+            Self::Server(address) => {
+                let dial = Dial {
+                    patience,
+                    ..Dial::new(address, settings)
+                };
+                dial.open(settings).await
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Sentinels: who the primary is.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use redis::{Cmd, Value};
+
+use super::{
+    failure::Failure,
+    settings::{Address, Connection, Login},
+    switch::Switches,
+    transport::{Dial, Opened},
+};
+
+/// How many sentinels are asked at most.
+const MOST: usize = 16;
+
+/// The sentinels that watch a primary.
+#[derive(Debug)]
+pub(super) struct Sentinels {
+    pub(super) primary: String,
+    login: Login,
+    pub(super) settings: Arc<Connection>,
+    /// Those of the settings, then those that they know of.
+    addresses: Mutex<Vec<Address>>,
+    pub(super) switches: Switches,
+}
+
+impl Sentinels {
+    pub(super) fn new(primary: String, login: Login, settings: Arc<Connection>) -> Self {
+        Self {
+            primary,
+            login,
+            addresses: Mutex::new(settings.addresses.clone()),
+            settings,
+            switches: Switches::default(),
+        }
+    }
+
+    /// Asks all sentinels at once and opens a connection to the first server they name that says
+    /// itself that it is a primary: some may not have heard of a failover yet. The connection ends
+    /// when a sentinel says that another server is the primary.
+    pub(super) async fn open(self: &Arc<Self>, patience: Option<Duration>) -> Result<Opened, Failure> {
+        let settings = &*self.settings;
+        let tried = Mutex::new(HashSet::new());
+        let addresses = self.addresses().clone();
+        let tried = &tried;
+        let asking = addresses.iter().map(|sentinel| async move {
+            let address = self.ask(sentinel).await?;
+            if self.switches.has_left(&address) {
+                return Err(Failure::unavailable(format!(
+                    "redis at {address} is the primary no more"
+                )));
+            }
+            if !tried
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(address.clone())
+            {
+                return Ok(None);
+            }
+            let dial = Dial {
+                patience,
+                greeting: redis::cmd("ROLE"),
+                ..Dial::new(&address, settings)
+            };
+            let opened = dial.open(settings).await?;
+            match is_primary(&opened.greeting) {
+                true => Ok(Some(self.until_it_switches(opened, address))),
+                false => Err(Failure::unavailable(format!(
+                    "redis at {address} is not the primary"
+                ))),
+            }
+        });
+        let mut asking: FuturesUnordered<_> = asking.collect();
+        let mut failure = None;
+        while let Some(found) = asking.next().await {
+            match found {
+                Ok(Some(opened)) => return Ok(opened),
+                Ok(None) => {}
+                Err(reason) => failure = Some(reason),
+            }
+        }
+        Err(failure.unwrap_or_else(|| Failure::unavailable("no sentinel names a primary")))
+    }
+
+    fn until_it_switches(self: &Arc<Self>, opened: Opened, address: Address) -> Opened {
+        let (left, lasting) = (self.left(address), opened.driver);
+        let driver = async move {
+            tokio::select! {
+                () = lasting => {}
+                () = left => {}
+            }
+        };
+        Opened {
+            driver: driver.boxed(),
+            ..opened
+        }
+    }
+
+    pub(super) fn addresses(&self) -> std::sync::MutexGuard<'_, Vec<Address>> {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection to a sentinel.
+    pub(super) fn dial<'a>(&'a self, sentinel: &'a Address, greeting: Cmd) -> Dial<'a> {
+        Dial {
+            login: &self.login,
+            database: 0,
+            greeting,
+            ..Dial::new(sentinel, &self.settings)
+        }
+    }
+
+    async fn ask(&self, sentinel: &Address) -> Result<Address, Failure> {
+        let dial = self.dial(sentinel, self.command("get-master-addr-by-name"));
+        let mut opened = dial.open(&self.settings).await?;
+        let primary = address(&opened.greeting).ok_or_else(|| {
+            let primary = &self.primary;
+            Failure::unavailable(format!("the sentinel at {sentinel} knows no primary {primary:?}"))
+        })?;
+        if let Ok(others) = opened.run(&self.command("sentinels")).await {
+            self.learn(&others);
+        }
+        Ok(primary)
+    }
+
+    fn command(&self, name: &str) -> Cmd {
+        let mut command = redis::cmd("SENTINEL");
+        command.arg(name).arg(&self.primary);
+        command
+    }
+
+    /// Keeps the other sentinels in mind: the one in the settings may be away some day.
+    fn learn(&self, others: &Value) {
+        let mut addresses = self.addresses();
+        for other in items(others) {
+            let field = |name: &str| {
+                let mut fields = items(other).iter().skip_while(|field| text(field) != Some(name));
+                fields.nth(1).and_then(text)
+            };
+            let (Some(ip), Some(port)) = (field("ip"), field("port")) else {
+                continue;
+            };
+            let Some(address) = Address::of(ip, port) else {
+                continue;
+            };
+            if addresses.len() < MOST && !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+    }
+}
+
+fn is_primary(role: &Value) -> bool {
+    // Who may not ask for the role finds out by writing.
+    matches!(role, Value::Nil) || items(role).first().and_then(text) == Some("master")
+}
+
+fn address(told: &Value) -> Option<Address> {
+    match items(told) {
+        [host, port] => Address::of(text(host)?, text(port)?),
+        _ => None,
+    }
+}
+
+fn items(value: &Value) -> &[Value] {
+    match value {
+        Value::Array(items) => items,
+        _ => &[],
+    }
+}
+
+pub(super) fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        _ => None,
+    }
+}
