@@ -1,6 +1,9 @@
 //! The place of one configured component: it may not be open yet, and may be opened anew.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use arc_swap::ArcSwap;
 use layotto_core::{Error, ErrorKind, Result, health::Indicator, key_prefix::KeyPrefix};
@@ -17,17 +20,19 @@ pub struct Slot<T: ?Sized> {
     pub name: String,
     /// The configured type.
     pub type_name: String,
-    /// How keys of this component are prefixed; raw for kinds without keys.
-    pub prefix: KeyPrefix,
     /// The component's health.
     pub indicator: Indicator,
     /// Held while new settings are applied: one caller after another.
     pub(crate) applying: tokio::sync::Mutex<()>,
+    prefix: KeyPrefix,
+    /// The prefix that a secret named.
+    secret_prefix: OnceLock<KeyPrefix>,
     content: ArcSwap<Content<T>>,
 }
 
 impl<T: ?Sized> Slot<T> {
-    /// A slot whose component is not open yet: calls answer UNAVAILABLE.
+    /// A slot whose component is not open yet: calls answer UNAVAILABLE. `prefix` is the one of its
+    /// settings.
     pub fn new(
         name: impl Into<String>,
         type_name: impl Into<String>,
@@ -39,10 +44,22 @@ impl<T: ?Sized> Slot<T> {
             name: name.into(),
             type_name: type_name.into(),
             prefix,
+            secret_prefix: OnceLock::new(),
             indicator,
             applying: tokio::sync::Mutex::new(()),
             content: ArcSwap::from_pointee(absent),
         }
+    }
+
+    /// How keys of this component are prefixed; raw for kinds without keys.
+    pub fn prefix(&self) -> &KeyPrefix {
+        self.secret_prefix.get().unwrap_or(&self.prefix)
+    }
+
+    /// Prefixes keys with what a secret named, from now on. The first one counts: a secret that is
+    /// renewed later must not hide the keys that there are.
+    pub fn set_prefix(&self, prefix: KeyPrefix) {
+        self.secret_prefix.get_or_init(|| prefix);
     }
 
     /// The component; where it is not open, the error that says why.

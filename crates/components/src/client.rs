@@ -1,3 +1,11 @@
 //! Clients that back ends of several building blocks share.
 
+pub(crate) mod apollo;
 pub(crate) mod embedded;
+pub(crate) mod etcd;
+pub(crate) mod kafka;
+mod pace;
+pub(crate) mod postgres;
+pub(crate) mod redis;
+mod tls;
+pub(crate) mod zookeeper;

@@ -1,12 +1,14 @@
 //! Configuration stores.
 
+pub mod apollo;
 pub mod embedded;
+pub mod etcd;
 mod feed;
 pub mod memory;
 
 use layotto_core::{Error, Result, configuration::Item};
 
-pub use self::{embedded::Embedded, memory::Memory};
+pub use self::{apollo::Apollo, embedded::Embedded, etcd::Etcd, memory::Memory};
 
 /// The group and label of requests that name none.
 const DEFAULT: &str = "default";

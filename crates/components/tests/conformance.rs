@@ -11,10 +11,10 @@ use layotto_testkit::{
     broken::{self, Defect},
     conformance::{self, Assertion, subject::Source},
     fixture,
-    matrix::{self, Verdict, count},
+    matrix::{self, Verdict, results},
 };
 
-const COUNTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance.json");
+const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance.json");
 
 fn registry() -> Arc<Registry> {
     // The process chooses how TLS is done; another test may have done so before.
@@ -29,11 +29,17 @@ fn print(text: &str) {
     writeln!(io::stdout().lock(), "\n{text}").expect("stdout takes the matrix");
 }
 
+/// Held by the suite that runs: products that start, and leases of a second, take their time where
+/// all suites run at once.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 async fn conforms<T: ?Sized + Component>(kind: fn(&Registry) -> &Kind<T>, assertions: Vec<Assertion<T>>) {
+    let turn = TURN.lock().await;
     let matrix = matrix::run(&registry(), kind, &assertions).await;
+    drop(turn);
     print(&matrix.to_string());
     assert_eq!(matrix.failures(), [], "assertions of {} do not hold", matrix.kind);
-    if let Err(wrong) = count::check(&matrix, Path::new(COUNTS)) {
+    if let Err(wrong) = results::check(&matrix, Path::new(RESULTS)) {
         panic!("{wrong}");
     }
 }

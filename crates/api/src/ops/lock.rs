@@ -92,7 +92,7 @@ fn find<'a>(runtime: &'a Runtime, store: &str) -> Result<&'a Slot<dyn LockStore>
 
 fn owned(slot: &Slot<dyn LockStore>, request: Request) -> Result<Owned> {
     Ok(Owned {
-        resource: slot.prefix.apply(&request.resource)?,
+        resource: slot.prefix().apply(&request.resource)?,
         owner: request.owner,
     })
 }

@@ -10,7 +10,7 @@ mod tests;
 use bytes::Bytes;
 use chrono::Utc;
 use layotto_core::{
-    Error, ErrorKind, Metadata, Result,
+    Error, Metadata, Result,
     pubsub::{Features, Message, Outcome, Publish},
 };
 
@@ -146,11 +146,11 @@ pub(crate) fn receive(pubsub: &str, message: Message, raw: bool) -> Result<Event
         return Ok(Event::raw(message));
     }
     let (topic, id) = (message.topic.clone(), message.id.clone());
-    // A message that is no event is retried, as upstream does, so that it ends in the dead-letter
-    // topic and not in the log alone.
+    // A message that is no event never becomes one: it goes to the dead-letter topic at once, and
+    // holds up no others of its partition.
     let event = Event::open(message).map_err(|error| {
         tracing::warn!(target: "layotto::api", pubsub, topic, message = id, %error, "message is not an event");
-        Outcome::Retry(Error::new(ErrorKind::DataLoss, error.to_string()))
+        Outcome::Drop
     })?;
     if event.is_expired(Utc::now()) {
         tracing::warn!(target: "layotto::api", pubsub, topic, event = event.id, "expired event dropped");

@@ -77,7 +77,7 @@ fn validated<'a>(
         return Err(Error::invalid(format!("Key is empty in sequencer store {store}")));
     }
     let increment = increment.ok_or_else(|| Error::invalid("options.Increment is illegal"))?;
-    let prefix = &sequencers.get(store).unwrap_or(any).prefix;
+    let prefix = sequencers.get(store).unwrap_or(any).prefix();
     let key = prefix.apply(key)?;
     let unknown = || format!("Sequencer store {store} not found");
     Ok((look_up(sequencers, store, none, unknown)?, key, increment))

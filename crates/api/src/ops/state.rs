@@ -68,7 +68,7 @@ pub async fn get(
 ) -> Result<Option<Item>> {
     let slot = find(runtime, store)?;
     let request = Get {
-        key: slot.prefix.apply(key)?,
+        key: slot.prefix().apply(key)?,
         consistency,
         metadata,
     };
@@ -95,7 +95,7 @@ pub async fn bulk_get(runtime: &Runtime, store: &str, request: BulkGet) -> Resul
         metadata,
     } = request;
     let reads = keys.iter().map(|key| {
-        let key = slot.prefix.apply(key)?;
+        let key = slot.prefix().apply(key)?;
         Ok(Get {
             key,
             consistency: Consistency::Unspecified,
@@ -121,7 +121,7 @@ pub async fn bulk_get(runtime: &Runtime, store: &str, request: BulkGet) -> Resul
 /// Writes many keys, in order, up to the first that fails.
 pub async fn save(runtime: &Runtime, store: &str, changes: Vec<Change>) -> Result<()> {
     let slot = find(runtime, store)?;
-    let writes = prefixed(changes, |change| change.set(&slot.prefix))?;
+    let writes = prefixed(changes, |change| change.set(slot.prefix()))?;
     let saved = async { slot.get()?.bulk_set(writes).await }.await;
     saved.map_err(|error| {
         let text = format!(
@@ -136,7 +136,7 @@ pub async fn save(runtime: &Runtime, store: &str, changes: Vec<Change>) -> Resul
 pub async fn delete(runtime: &Runtime, store: &str, change: Change) -> Result<()> {
     let slot = find(runtime, store)?;
     let key = change.key.clone();
-    let removal = change.delete(&slot.prefix)?;
+    let removal = change.delete(slot.prefix())?;
     let deleted = async { slot.get()?.delete(removal).await }.await;
     deleted.map_err(|error| {
         let text = format!("failed deleting state with key {key}: {}", etag_text(&error));
@@ -147,7 +147,7 @@ pub async fn delete(runtime: &Runtime, store: &str, change: Change) -> Result<()
 /// Removes many keys, in order, up to the first that fails.
 pub async fn bulk_delete(runtime: &Runtime, store: &str, changes: Vec<Change>) -> Result<()> {
     let slot = find(runtime, store)?;
-    let removals = prefixed(changes, |change| change.delete(&slot.prefix))?;
+    let removals = prefixed(changes, |change| change.delete(slot.prefix()))?;
     let deleted = async { slot.get()?.bulk_delete(removals).await }.await;
     deleted.map_err(|error| component_error("state", store, etag_text(&error).into_owned(), error))
 }
@@ -164,7 +164,7 @@ pub async fn transact(runtime: &Runtime, store: &str, steps: Vec<Step>, metadata
         let text = format!("state store {store} doesn't support transaction");
         return Err(Error::new(ErrorKind::Unsupported, text));
     }
-    let operations = operations(steps, &slot.prefix)?;
+    let operations = operations(steps, slot.prefix())?;
     component.transact(operations, metadata).await.map_err(transacted)
 }
 

@@ -134,9 +134,25 @@ impl Watch {
 impl Watcher {
     /// Connects the subscriber to a channel that a task of `cx` fills until `stop`.
     pub(super) fn start(self, cx: &Context, stop: CancellationToken) -> Subscription {
+        self.start_beside(cx, stop, std::future::pending())
+    }
+
+    /// Like [`start`](Self::start); `source`, which publishes the changes, is there for this
+    /// subscriber alone and ends with it.
+    pub(super) fn start_beside(
+        self,
+        cx: &Context,
+        stop: CancellationToken,
+        source: impl Future<Output = ()> + Send + 'static,
+    ) -> Subscription {
         let (sender, changes) = mpsc::channel(CAPACITY);
-        cx.tasks
-            .spawn(async move { stop.run_until_cancelled(self.forward(sender)).await });
+        cx.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.forward(sender) => {}
+                () = source => {}
+            }
+        });
         Subscription { changes }
     }
 

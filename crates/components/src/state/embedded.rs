@@ -1,6 +1,6 @@
 //! State in the embedded store.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -61,20 +61,14 @@ impl Embedded {
     async fn make(&self, change: Change) -> Result<()> {
         let clock = self.store.clock().clone();
         self.store
-            .write(move |tx| done(change::make(&change, &mut Tables::open(tx, &clock)?, &clock)?))
+            .write(move |tx| done(change::make(&change, &mut Tables::open(tx, &clock)?)?))
             .await
     }
 
     async fn make_each(&self, changes: Vec<Change>) -> Result<()> {
         let clock = self.store.clock().clone();
         self.store
-            .write(move |tx| {
-                done(change::make_each(
-                    &changes,
-                    &mut Tables::open(tx, &clock)?,
-                    &clock,
-                )?)
-            })
+            .write(move |tx| done(change::make_each(&changes, &mut Tables::open(tx, &clock)?)?))
             .await?
     }
 }
@@ -88,16 +82,16 @@ struct Tables<'tx> {
     tx: &'tx WriteTransaction,
     rows: Table<'tx, &'static str, (u64, Millis, &'static [u8])>,
     ends: Table<'tx, (Millis, &'static str), ()>,
-    now: Millis,
+    clock: &'tx Clock,
 }
 
 impl<'tx> Tables<'tx> {
-    fn open(tx: &'tx WriteTransaction, clock: &Clock) -> Result<Self, Failure> {
+    fn open(tx: &'tx WriteTransaction, clock: &'tx Clock) -> Result<Self, Failure> {
         Ok(Self {
             tx,
             rows: tx.open_table(STATE)?,
             ends: tx.open_table(STATE_END)?,
-            now: clock.now(),
+            clock,
         })
     }
 
@@ -114,12 +108,12 @@ impl Rows for Tables<'_> {
 
     fn etag(&self, key: &str) -> Result<Option<u64>, Failure> {
         let row = self.rows.get(key)?.map(|row| (row.value().0, row.value().1));
-        Ok(row
-            .filter(|(_, end)| !is_over(*end, self.now))
-            .map(|(etag, _)| etag))
+        let now = self.clock.now();
+        Ok(row.filter(|(_, end)| !is_over(*end, now)).map(|(etag, _)| etag))
     }
 
-    fn put(&mut self, key: &str, value: &Bytes, end: Millis) -> Result<(), Failure> {
+    fn put(&mut self, key: &str, value: &Bytes, ttl: Option<Duration>) -> Result<(), Failure> {
+        let end = change::end(ttl, self.clock);
         let etag = embedded::count(self.tx, "etag")?;
         let old = self.rows.insert(key, (etag, end, &value[..]))?;
         let old_end = old.map(|row| row.value().1);
@@ -192,13 +186,7 @@ impl StateStore for Embedded {
             .collect::<Result<_>>()?;
         let clock = self.store.clock().clone();
         self.store
-            .write(move |tx| {
-                done(change::make_all(
-                    &changes,
-                    &mut Tables::open(tx, &clock)?,
-                    &clock,
-                )?)
-            })
+            .write(move |tx| done(change::make_all(&changes, &mut Tables::open(tx, &clock)?)?))
             .await
     }
 }

@@ -6,6 +6,7 @@ use std::{
         Arc, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -19,7 +20,7 @@ use serde::Deserialize;
 
 use super::change::{self, Change, Rows};
 use crate::{
-    clock::{Clock, Millis},
+    clock::Clock,
     expiring::{Expiring, Shard},
 };
 
@@ -86,11 +87,11 @@ impl Memory {
     fn make(&self, change: Change) -> Result<()> {
         let changes = [change];
         let [change] = &changes;
-        change::make(change, &mut self.hold(&changes), self.rows.clock())
+        change::make(change, &mut self.hold(&changes))
     }
 
     fn make_each(&self, changes: &[Change]) -> Result<()> {
-        change::make_each(changes, &mut self.hold(changes), self.rows.clock())?
+        change::make_each(changes, &mut self.hold(changes))?
     }
 }
 
@@ -120,12 +121,13 @@ impl Rows for Held<'_> {
         Ok(entry.map(|entry| entry.value.etag))
     }
 
-    fn put(&mut self, key: &str, value: &Bytes, end: Millis) -> Result<()> {
+    fn put(&mut self, key: &str, value: &Bytes, ttl: Option<Duration>) -> Result<()> {
         let row = Row {
             // A copy: the value is a part of the request's buffer, which it would keep whole.
             value: Bytes::copy_from_slice(value),
             etag: self.store.last_etag.fetch_add(1, Ordering::Relaxed) + 1,
         };
+        let end = change::end(ttl, self.store.rows.clock());
         self.shard_mut(key).put(key, row, end);
         Ok(())
     }
@@ -182,6 +184,6 @@ impl StateStore for Memory {
             .into_iter()
             .map(Change::operation)
             .collect::<Result<_>>()?;
-        change::make_all(&changes, &mut self.hold(&changes), self.rows.clock())
+        change::make_all(&changes, &mut self.hold(&changes))
     }
 }

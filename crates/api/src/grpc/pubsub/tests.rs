@@ -451,10 +451,7 @@ async fn shutdown_ends_streams_with_ok() {
 
 #[tokio::test]
 async fn what_is_no_event_ends_in_the_dead_letter_topic() {
-    let broker = Arc::new(Broker {
-        max_deliveries: 3,
-        ..Broker::default()
-    });
+    let broker = broker();
     let runtime = runtime_of(&broker);
     let kept = Arc::new(Kept::default());
     let dead_letters = Subscribe {
