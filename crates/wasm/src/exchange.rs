@@ -1,0 +1,152 @@
+//! One exchange of proxied traffic on its way through a filter: what is handed to the guest, and what
+//! it lets pass.
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{CallError, Headers, Reply};
+
+/// A part of a body, or what follows it.
+#[derive(Debug)]
+pub enum Piece {
+    /// Bytes, perhaps none; nothing follows the last.
+    Data {
+        /// The bytes.
+        bytes: Bytes,
+        /// Whether nothing follows.
+        last: bool,
+    },
+    /// Trailers; nothing follows.
+    Trailers(Headers),
+}
+
+/// Why an exchange does not go its way.
+#[derive(Debug)]
+pub enum Stop {
+    /// The guest answered it.
+    Reply(Reply),
+    /// It failed.
+    Failed(CallError),
+}
+
+/// One direction of an exchange whose body the guest sees. Neither end holds more than one piece.
+/// When the exchange fails, `out` ends without a last piece.
+#[derive(Debug)]
+pub struct Lane {
+    /// Where pieces go.
+    pub into: mpsc::Sender<Piece>,
+    /// Where they come out.
+    pub out: mpsc::Receiver<Piece>,
+}
+
+/// The other end of a [`Lane`].
+pub(crate) struct Port {
+    pub(crate) from: mpsc::Receiver<Piece>,
+    pub(crate) to: mpsc::Sender<Piece>,
+}
+
+/// An exchange. Dropping it ends the exchange, and the guest is told of the end.
+#[derive(Debug)]
+pub struct Exchange {
+    request_head: Option<oneshot::Receiver<Headers>>,
+    response: Option<oneshot::Sender<(Headers, bool)>>,
+    response_head: Option<oneshot::Receiver<Headers>>,
+    stop: oneshot::Receiver<Stop>,
+    lanes: [Option<Lane>; 2],
+    _alive: oneshot::Sender<()>,
+}
+
+/// The guest's end of an [`Exchange`].
+pub(crate) struct Ends {
+    pub(crate) heads: [Option<oneshot::Sender<Headers>>; 2],
+    pub(crate) response: Option<oneshot::Receiver<(Headers, bool)>>,
+    pub(crate) stop: Option<oneshot::Sender<Stop>>,
+    pub(crate) ports: [Option<Port>; 2],
+    /// Ends with the exchange.
+    pub(crate) alive: oneshot::Receiver<()>,
+}
+
+impl Exchange {
+    /// Both ends; `bodies`: which bodies the guest sees, that of the request first.
+    pub(crate) fn new(bodies: [bool; 2]) -> (Self, Ends) {
+        let (request_in, request_head) = oneshot::channel();
+        let (response_in, response_head) = oneshot::channel();
+        let (response, responded) = oneshot::channel();
+        let (stopping, stop) = oneshot::channel();
+        let (alive, living) = oneshot::channel();
+        let (mut lanes, mut ports) = ([None, None], [None, None]);
+        for at in [0, 1] {
+            if bodies[at] {
+                let ((into, from), (to, out)) = (mpsc::channel(1), mpsc::channel(1));
+                lanes[at] = Some(Lane { into, out });
+                ports[at] = Some(Port { from, to });
+            }
+        }
+        let exchange = Self {
+            request_head: Some(request_head),
+            response: Some(response),
+            response_head: Some(response_head),
+            stop,
+            lanes,
+            _alive: alive,
+        };
+        let ends = Ends {
+            heads: [Some(request_in), Some(response_in)],
+            response: Some(responded),
+            stop: Some(stopping),
+            ports,
+            alive: living,
+        };
+        (exchange, ends)
+    }
+
+    /// The head of the request as the guest lets it pass. To be asked once.
+    pub async fn request(&mut self) -> Result<Headers, Stop> {
+        let head = self.request_head.take();
+        self.passed(head).await
+    }
+
+    /// The way of the request's body; `None`: the guest does not look at it.
+    pub fn request_body(&mut self) -> Option<Lane> {
+        self.lanes[0].take()
+    }
+
+    /// Hands the head of the reply to the guest, `:status` first; the answer is what it lets pass.
+    /// `ends`: no body follows. To be called once.
+    pub async fn respond(&mut self, head: Headers, ends: bool) -> Result<Headers, Stop> {
+        if let Some(response) = self.response.take() {
+            // Whoever does not listen any more has said why.
+            drop(response.send((head, ends)));
+        }
+        let head = self.response_head.take();
+        self.passed(head).await
+    }
+
+    /// The way of the reply's body; `None`: the guest does not look at it.
+    pub fn response_body(&mut self) -> Option<Lane> {
+        self.lanes[1].take()
+    }
+
+    /// Waits until the guest ends the exchange, which it may never do. Losing the future loses
+    /// nothing.
+    pub async fn stopped(&mut self) -> Stop {
+        let stop = (&mut self.stop).await;
+        stop.unwrap_or(Stop::Failed(CallError::Closed))
+    }
+
+    /// What [`stopped`](Self::stopped) would give at once.
+    pub fn has_stopped(&mut self) -> Option<Stop> {
+        self.stop.try_recv().ok()
+    }
+
+    async fn passed(&mut self, head: Option<oneshot::Receiver<Headers>>) -> Result<Headers, Stop> {
+        let passed = match head {
+            Some(head) => head.await.ok(),
+            None => None,
+        };
+        match passed {
+            Some(head) => Ok(head),
+            None => Err(self.stopped().await),
+        }
+    }
+}

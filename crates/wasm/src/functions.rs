@@ -1,0 +1,411 @@
+//! The functions of a process: installed, updated, replaced when their file changes, and found by id.
+
+mod config;
+mod status;
+mod watch;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use thiserror::Error;
+use tokio::sync::{OnceCell, watch as channel};
+use wasmtime::Linker;
+
+pub use self::{
+    config::{Config, Fetch, Origin, Source, SourceError},
+    status::{Status, Version},
+};
+use crate::{
+    Engine, EngineError, Exchange, Headers, ModuleError, Settings,
+    guest::{Facts, Guest},
+    host::{Asker, Failure, Host},
+    instance::{Prepared, linker},
+    plugin::{CallError, Counts, Plugin, StartError},
+    shared::Shared,
+    stream::{Reply, Request},
+};
+
+/// A plug-in was not installed or changed.
+#[derive(Debug, Error)]
+#[allow(missing_docs)]
+pub enum InstallError {
+    #[error("{0} is already registered")]
+    Registered(String),
+    #[error("{0} is not registered")]
+    NotRegistered(String),
+    #[error("instance_num should be greater than 0")]
+    NoPlaces,
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("the function does not start")]
+    Start(#[from] StartError),
+    #[error("the compiler was interrupted")]
+    Interrupted,
+}
+
+/// All functions.
+pub struct Functions {
+    settings: Settings,
+    host: Arc<dyn Host>,
+    shared: Arc<Shared>,
+    /// Made for the first plug-in.
+    works: OnceCell<Works>,
+    plugins: Mutex<BTreeMap<String, Entry>>,
+    /// Plug-ins by the id of their function; several that have the same take turns by chance.
+    routes: ArcSwap<HashMap<Arc<str>, Vec<Arc<Plugin>>>>,
+    changes: channel::Sender<()>,
+}
+
+struct Works {
+    engine: Arc<Engine>,
+    linker: Arc<Linker<Guest>>,
+}
+
+/// One installed plug-in, by its name.
+struct Entry {
+    config: Arc<Config>,
+    counts: Arc<Counts>,
+    /// `None` until its file can be loaded.
+    plugin: Option<Arc<Plugin>>,
+    /// What it was loaded from.
+    checksum: String,
+    loads: u64,
+    /// Why the last attempt to load it failed.
+    problem: Option<String>,
+    seen: watch::Seen,
+}
+
+impl Functions {
+    /// None yet; nothing is started before the first is installed.
+    pub fn new(settings: Settings, host: Arc<dyn Host>) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            host,
+            shared: Arc::default(),
+            works: OnceCell::new(),
+            plugins: Mutex::default(),
+            routes: ArcSwap::default(),
+            changes: channel::Sender::default(),
+        })
+    }
+
+    /// What guests share, with the metrics that they defined.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Installs the plug-in called `name`. A file that is not there yet is no error: the function
+    /// begins when it appears.
+    pub async fn install(self: &Arc<Self>, name: &str, config: Config) -> Result<(), InstallError> {
+        let entry = Entry::new(Arc::new(config));
+        let config = entry.config.clone();
+        let counts = entry.counts.clone();
+        {
+            let mut plugins = self.plugins();
+            if plugins.contains_key(name) {
+                return Err(InstallError::Registered(name.to_owned()));
+            }
+            // Its name is taken while it is loaded.
+            plugins.insert(name.to_owned(), entry);
+        }
+        match self.load(name, &config, counts, true).await {
+            Ok(loaded) => self.put(name, &config, loaded),
+            Err(InstallError::Source(error)) if error.may_come() => self.failed(name, Some(&config), &error),
+            Err(error) => {
+                self.plugins().remove(name);
+                self.changed();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Installs the plug-in called `name`, or puts another configuration in the place of the one it
+    /// has. What fails stays: a new one is watched until its file works, one that runs goes on.
+    pub async fn set(self: &Arc<Self>, name: &str, config: Config) -> Result<(), InstallError> {
+        let seen = watch::Seen::now(&config.source);
+        let config = Arc::new(config);
+        let counts = {
+            let mut plugins = self.plugins();
+            let new = || Entry::new(config.clone());
+            plugins.entry(name.to_owned()).or_insert_with(new).counts.clone()
+        };
+        let loaded = match self.load(name, &config, counts, true).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                let may_come = matches!(&error, InstallError::Source(error) if error.may_come());
+                if let Some(entry) = self.plugins().get_mut(name).filter(|_| may_come) {
+                    // Its file is watched from now on; what runs goes on until then.
+                    entry.seen = seen;
+                    entry.config = config;
+                }
+                self.failed(name, None, &error);
+                return Err(error);
+            }
+        };
+        if let Some(entry) = self.plugins().get_mut(name) {
+            entry.seen = seen;
+            entry.config = config.clone();
+        }
+        self.put(name, &config, loaded);
+        Ok(())
+    }
+
+    /// Changes how many requests at a time the plug-in called `name` serves.
+    pub fn update(&self, name: &str, places: i64) -> Result<(), InstallError> {
+        let places = usize::try_from(places).ok().filter(|places| *places > 0);
+        let mut plugins = self.plugins();
+        let Some(entry) = plugins.get_mut(name) else {
+            return Err(InstallError::NotRegistered(name.to_owned()));
+        };
+        let places = places.ok_or(InstallError::NoPlaces)?;
+        let mut config = Config::clone(&entry.config);
+        config.serving.places = places;
+        entry.config = Arc::new(config);
+        if let Some(plugin) = &entry.plugin {
+            plugin.resize(places);
+        }
+        Ok(())
+    }
+
+    /// Removes the plug-in called `name`. Requests that it serves are served to their end.
+    pub fn uninstall(&self, name: &str) -> Result<(), InstallError> {
+        let mut plugins = self.plugins();
+        if plugins.remove(name).is_none() {
+            return Err(InstallError::NotRegistered(name.to_owned()));
+        }
+        self.route(&plugins);
+        Ok(())
+    }
+
+    /// Every plug-in, by name.
+    pub fn status(&self) -> Vec<Status> {
+        let plugins = self.plugins();
+        plugins
+            .iter()
+            .map(|(name, entry)| Status::of(name, entry))
+            .collect()
+    }
+
+    /// Whether a function has this id.
+    pub fn has(&self, id: &str) -> bool {
+        self.routes.load().contains_key(id)
+    }
+
+    /// Whether callers of the function called `id` get upstream's empty replies in the place of
+    /// errors.
+    pub fn forgives(&self, id: &str) -> bool {
+        let routes = self.routes.load();
+        routes
+            .get(id)
+            .is_some_and(|group| group.iter().any(|plugin| plugin.serving().forgive))
+    }
+
+    /// Lets the function called `id` answer. `depth` is how many functions called each other to get
+    /// here; the caller waits until `deadline`.
+    pub async fn call(
+        &self,
+        id: &str,
+        request: Request,
+        depth: u32,
+        deadline: Option<tokio::time::Instant>,
+    ) -> Result<Reply, CallError> {
+        let plugin = self
+            .routes
+            .load()
+            .get(id)
+            .and_then(|group| fastrand::choice(group).cloned());
+        let plugin = plugin.ok_or_else(|| CallError::Unknown(id.to_owned()))?;
+        plugin.call(request, depth, deadline).await
+    }
+
+    /// Lets a request and its reply pass the filter that is the plug-in called `name`; `ends`: the
+    /// request has no body.
+    pub async fn exchange(&self, name: &str, request: Request, ends: bool) -> Result<Exchange, CallError> {
+        let plugin = self.plugins().get(name).and_then(|entry| entry.plugin.clone());
+        let plugin = plugin.ok_or_else(|| CallError::Missing(name.to_owned()))?;
+        plugin.exchange(request, ends).await
+    }
+
+    /// Loads what the configuration names, beside what is there now.
+    async fn load(
+        self: &Arc<Self>,
+        name: &str,
+        config: &Arc<Config>,
+        counts: Arc<Counts>,
+        first: bool,
+    ) -> Result<Loaded, InstallError> {
+        let works = self.works.get_or_try_init(|| self.start()).await?;
+        let (engine, linker) = (works.engine.clone(), works.linker.clone());
+        let fetched = config.source.fetch().await?;
+        let (from, wanted) = (config.clone(), first);
+        let compiled = tokio::task::spawn_blocking(move || -> Result<_, InstallError> {
+            let (bytes, checksum) = from.source.read(fetched, wanted)?;
+            let module = engine.load(&bytes)?;
+            Ok((Prepared::new(engine, &linker, &module)?, checksum))
+        });
+        let (prepared, checksum) = compiled.await.map_err(|_| InstallError::Interrupted)??;
+        let facts = self.facts(name, config);
+        let unnamed = if config.is_filter { name } else { "" };
+        let named = config.name.as_deref().unwrap_or(unnamed);
+        let plugin = Plugin::start(prepared, facts, config.serving, counts, named).await?;
+        Ok(Loaded { plugin, checksum })
+    }
+
+    async fn start(&self) -> Result<Works, EngineError> {
+        let settings = self.settings.clone();
+        let started = tokio::task::spawn_blocking(move || {
+            let engine = Engine::new(&settings)?;
+            let linker = linker(&engine).map_err(|error| EngineError::new(error.into_boxed_dyn_error()))?;
+            Ok(Works {
+                engine: Arc::new(engine),
+                linker: Arc::new(linker),
+            })
+        });
+        started.await.map_err(|error| EngineError::new(Box::new(error)))?
+    }
+
+    fn facts(self: &Arc<Self>, name: &str, config: &Config) -> Facts {
+        Facts {
+            name: name.into(),
+            vm_configuration: config.vm_configuration(),
+            configuration: config.configuration(),
+            root_context: config.root_context,
+            limits: config.limits,
+            allowed: Arc::new(config.allowed.clone()),
+            host: self.host.clone(),
+            shared: self.shared.clone(),
+            functions: Arc::downgrade(self),
+        }
+    }
+
+    /// Takes a version into service, unless the plug-in was removed or changed meanwhile.
+    fn put(&self, name: &str, config: &Arc<Config>, loaded: Loaded) {
+        let mut plugins = self.plugins();
+        let Some(entry) = plugins
+            .get_mut(name)
+            .filter(|entry| Arc::ptr_eq(&entry.config.source, &config.source))
+        else {
+            return;
+        };
+        tracing::info!(plugin = name, id = %loaded.plugin.id(), sha256 = loaded.checksum, "function loaded");
+        loaded.plugin.resize(entry.config.serving.places);
+        entry.plugin = Some(loaded.plugin);
+        entry.checksum = loaded.checksum;
+        entry.loads += 1;
+        entry.problem = None;
+        self.route(&plugins);
+    }
+
+    /// Shows why `config`, or whatever was to be, does not run.
+    fn failed(&self, name: &str, config: Option<&Arc<Config>>, error: &dyn std::error::Error) {
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        let text = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        tracing::warn!(plugin = name, "not loaded: {text}");
+        let mut plugins = self.plugins();
+        let same = |entry: &&mut Entry| {
+            config.is_none_or(|config| Arc::ptr_eq(&entry.config.source, &config.source))
+        };
+        if let Some(entry) = plugins.get_mut(name).filter(same) {
+            entry.problem = Some(text);
+        }
+        drop(plugins);
+        self.changed();
+    }
+
+    fn route(&self, plugins: &BTreeMap<String, Entry>) {
+        let mut routes = HashMap::<Arc<str>, Vec<Arc<Plugin>>>::new();
+        let functions = plugins.values().filter(|entry| !entry.config.is_filter);
+        for plugin in functions.filter_map(|entry| entry.plugin.as_ref()) {
+            routes
+                .entry(plugin.id().clone())
+                .or_default()
+                .push(plugin.clone());
+        }
+        self.routes.store(Arc::new(routes));
+        self.changed();
+    }
+
+    fn plugins(&self) -> MutexGuard<'_, BTreeMap<String, Entry>> {
+        self.plugins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Loaded {
+    plugin: Arc<Plugin>,
+    checksum: String,
+}
+
+impl Entry {
+    fn new(config: Arc<Config>) -> Self {
+        Self {
+            seen: watch::Seen::now(&config.source),
+            config,
+            counts: Arc::default(),
+            plugin: None,
+            checksum: String::new(),
+            loads: 0,
+            problem: None,
+        }
+    }
+}
+
+/// `proxy_invoke_service` of a function of this process: the request that would else come to it by
+/// HTTP.
+pub(crate) async fn invoke(
+    functions: &Arc<Functions>,
+    asker: &Asker,
+    id: &str,
+    method: &str,
+    param: Bytes,
+) -> Result<Bytes, Failure> {
+    let path = format!("/{}", method.trim_start_matches('/'));
+    let head = [
+        (":method", "GET"),
+        (":path", path.as_str()),
+        (":authority", id),
+        (":scheme", "http"),
+        ("id", id),
+    ];
+    let request = Request {
+        headers: head
+            .iter()
+            .map(|(name, value)| {
+                (
+                    Bytes::copy_from_slice(name.as_bytes()),
+                    Bytes::copy_from_slice(value.as_bytes()),
+                )
+            })
+            .collect::<Headers>(),
+        body: param,
+        protocol: "HTTP/1.1".to_owned(),
+        ..Request::default()
+    };
+    // Boxed: functions call functions.
+    let called: futures::future::BoxFuture<'_, _> =
+        Box::pin(functions.call(id, request, asker.depth + 1, asker.deadline));
+    match called.await {
+        Ok(reply) if matches!(reply.status, 0 | 200) => Ok(reply.body),
+        Ok(reply) => Err(Failure::Failed(format!("{id} answered {}", reply.status))),
+        Err(error) => Err(Failure::Failed(format!("{id}: {error}"))),
+    }
+}
+
+impl std::fmt::Debug for Functions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Functions")
+            .field("settings", &self.settings)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,350 @@
+//! Installing, removing, and files that change.
+
+use std::{
+    fs,
+    path::Path,
+    pin::pin,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    task::{Wake, Waker},
+};
+
+use md5::{Digest, Md5};
+
+use super::*;
+use crate::testing::{file, wasm};
+
+fn write(path: &Path, text: &str) {
+    fs::write(path, wasm(text)).unwrap();
+}
+
+/// Looks until the files have settled and are loaded.
+async fn look(functions: &Arc<Functions>) {
+    for _ in 0..3 {
+        functions.look().await;
+    }
+}
+
+fn status(functions: &Functions) -> Status {
+    functions.status().remove(0)
+}
+
+#[tokio::test]
+async fn a_name_is_taken_once() {
+    let (functions, _) = with(&[&says("f", "one")]).await;
+    let error = functions
+        .install("plugin 0", config(&says("f", "two")))
+        .await
+        .unwrap_err();
+    assert_eq!(error.to_string(), "plugin 0 is already registered");
+    assert_eq!(call(&functions, "f").await.unwrap(), "one");
+}
+
+#[tokio::test]
+async fn what_is_not_installed_is_neither_updated_nor_removed() {
+    let (functions, _) = functions();
+    assert_eq!(
+        functions.update("a", 1).unwrap_err().to_string(),
+        "a is not registered"
+    );
+    assert_eq!(
+        functions.uninstall("a").unwrap_err().to_string(),
+        "a is not registered"
+    );
+    install(&functions, "a", &says("f", "one")).await;
+    let error = functions.update("a", 0).unwrap_err();
+    assert_eq!(error.to_string(), "instance_num should be greater than 0");
+    functions.uninstall("a").unwrap();
+    assert_eq!(call(&functions, "f").await.unwrap_err().status(), 404);
+    assert!(functions.status().is_empty());
+}
+
+#[tokio::test]
+async fn removing_one_of_two_with_the_same_id_leaves_the_other() {
+    let (functions, _) = with(&[&says("f", "one"), &says("f", "two")]).await;
+    functions.uninstall("plugin 0").unwrap();
+    for _ in 0..5 {
+        assert_eq!(call(&functions, "f").await.unwrap(), "two");
+    }
+}
+
+#[tokio::test]
+async fn two_with_the_same_id_take_turns() {
+    let (functions, _) = with(&[&says("f", "one"), &says("f", "two")]).await;
+    let mut seen = std::collections::HashSet::new();
+    for _ in 0..100 {
+        seen.insert(call(&functions, "f").await.unwrap());
+    }
+    assert_eq!(seen.len(), 2);
+}
+
+#[tokio::test]
+async fn an_invalid_module_is_not_installed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.wasm");
+    fs::write(&path, "text").unwrap();
+    let (functions, _) = functions();
+    let error = functions.install("a", file(&path)).await.unwrap_err();
+    assert!(
+        matches!(error, InstallError::Module(ModuleError::NotWasm)),
+        "{error:?}"
+    );
+    assert!(functions.status().is_empty());
+}
+
+#[tokio::test]
+async fn checksums_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.wasm");
+    let bytes = wasm(&says("f", "one"));
+    fs::write(&path, &bytes).unwrap();
+    let sha256 = crate::hex(ring::digest::digest(&ring::digest::SHA256, &bytes).as_ref());
+    let md5 = crate::hex(&Md5::digest(&bytes));
+    let with = |md5: &str, sha256: &str| {
+        let mut config = file(&path);
+        let source = Arc::make_mut(&mut config.source);
+        source.md5 = md5.to_owned();
+        source.sha256 = sha256.to_owned();
+        config
+    };
+    let (functions, _) = functions();
+    for wrong in [with("00", ""), with("", "00")] {
+        let error = functions.install("a", wrong).await.unwrap_err();
+        assert!(
+            error.to_string().starts_with("incorrect hash of wasm bytes"),
+            "{error}"
+        );
+    }
+    functions
+        .install("a", with(&md5.to_uppercase(), &sha256))
+        .await
+        .unwrap();
+    assert_eq!(status(&functions).version.unwrap().sha256, sha256);
+}
+
+#[tokio::test]
+async fn a_file_that_appears_later_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.wasm");
+    let (functions, _) = functions();
+    functions.install("a", file(&path)).await.unwrap();
+    let waiting = status(&functions);
+    assert!(waiting.version.is_none() && !waiting.up);
+    assert!(waiting.problem.unwrap().contains("cannot be read"));
+    write(&path, &says("f", "here"));
+    look(&functions).await;
+    assert_eq!(call(&functions, "f").await.unwrap(), "here");
+    assert_eq!(status(&functions).problem, None);
+}
+
+#[tokio::test]
+async fn a_file_that_changed_is_loaded_when_it_has_settled() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.wasm");
+    write(&path, &says("f", "one"));
+    let (functions, _) = functions();
+    functions.install("a", file(&path)).await.unwrap();
+    look(&functions).await;
+    assert_eq!(status(&functions).version.unwrap().number, 1, "it did not change");
+    write(&path, &says("f", "number two"));
+    functions.look().await;
+    assert_eq!(
+        call(&functions, "f").await.unwrap(),
+        "one",
+        "it may still be written"
+    );
+    functions.look().await;
+    assert_eq!(call(&functions, "f").await.unwrap(), "number two");
+    assert_eq!(status(&functions).version.unwrap().number, 2);
+}
+
+#[tokio::test]
+async fn a_change_that_fails_keeps_what_runs_and_shows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.wasm");
+    write(&path, &says("f", "one"));
+    let (functions, _) = functions();
+    functions.install("a", file(&path)).await.unwrap();
+    fs::write(&path, "broken").unwrap();
+    look(&functions).await;
+    assert_eq!(call(&functions, "f").await.unwrap(), "one");
+    assert!(
+        status(&functions)
+            .problem
+            .unwrap()
+            .contains("not a WebAssembly module")
+    );
+    fs::remove_file(&path).unwrap();
+    look(&functions).await;
+    assert_eq!(call(&functions, "f").await.unwrap(), "one");
+    write(&path, &says("f", "number two"));
+    look(&functions).await;
+    assert_eq!(call(&functions, "f").await.unwrap(), "number two");
+    assert_eq!(status(&functions).problem, None);
+}
+
+#[tokio::test]
+async fn the_checksum_of_upstream_is_for_the_first_version_and_ours_for_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.wasm");
+    let bytes = wasm(&says("f", "one"));
+    fs::write(&path, &bytes).unwrap();
+    let (functions, _) = functions();
+    for (name, sha256) in [("md5", false), ("sha256", true)] {
+        let mut config = file(&path);
+        let source = Arc::make_mut(&mut config.source);
+        match sha256 {
+            true => source.sha256 = crate::hex(ring::digest::digest(&ring::digest::SHA256, &bytes).as_ref()),
+            false => source.md5 = crate::hex(&Md5::digest(&bytes)),
+        }
+        functions.install(name, config).await.unwrap();
+    }
+    write(&path, &says("f", "number two"));
+    look(&functions).await;
+    let loads: Vec<u64> = functions
+        .status()
+        .iter()
+        .map(|status| status.version.as_ref().unwrap().number)
+        .collect();
+    assert_eq!(loads, [2, 1]);
+    assert!(
+        functions.status()[1]
+            .problem
+            .as_ref()
+            .unwrap()
+            .contains("incorrect hash")
+    );
+}
+
+#[tokio::test]
+async fn requests_under_way_finish_on_the_version_they_began_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.wasm");
+    write(&path, &forwards("/never"));
+    let (functions, _) = functions();
+    functions.install("a", file(&path)).await.unwrap();
+    let first = tokio::spawn({
+        let functions = functions.clone();
+        async move { call(&functions, "forwards").await }
+    });
+    while status(&functions).running == 0 {
+        tokio::task::yield_now().await;
+    }
+    write(&path, &says("forwards", "new"));
+    look(&functions).await;
+    assert_eq!(call(&functions, "forwards").await.unwrap(), "new");
+    assert_eq!(first.await.unwrap().unwrap(), "no reply");
+}
+
+#[tokio::test]
+async fn a_new_number_of_places_outlives_a_reload() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.wasm");
+    write(&path, &says("f", "one"));
+    let (functions, _) = functions();
+    functions.install("a", file(&path)).await.unwrap();
+    functions.update("a", 7).unwrap();
+    write(&path, &says("f", "number two"));
+    look(&functions).await;
+    assert_eq!(call(&functions, "f").await.unwrap(), "number two");
+    assert_eq!(status(&functions).places, 7);
+}
+
+#[tokio::test]
+async fn another_configuration_takes_the_place_of_one_without_a_gap() {
+    let (functions, _) = functions();
+    functions.set("a", config(&says("f", "one"))).await.unwrap();
+    functions.set("a", config(&says("f", "two"))).await.unwrap();
+    assert_eq!(call(&functions, "f").await.unwrap(), "two");
+    let broken = format!("(module {ALLOCATOR} (func (export \"_start\") unreachable))");
+    functions.set("a", config(&broken)).await.unwrap_err();
+    assert_eq!(call(&functions, "f").await.unwrap(), "two");
+    assert!(status(&functions).problem.unwrap().contains("unreachable"));
+}
+
+#[tokio::test]
+async fn a_broken_file_of_a_configuration_is_watched_until_it_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.wasm");
+    fs::write(&path, "broken").unwrap();
+    let (functions, _) = functions();
+    functions.set("a", file(&path)).await.unwrap_err();
+    write(&path, &says("f", "here"));
+    look(&functions).await;
+    assert_eq!(call(&functions, "f").await.unwrap(), "here");
+}
+
+#[tokio::test]
+async fn watching_ends_with_the_functions() {
+    let (functions, _) = functions();
+    let watch = tokio::spawn(Functions::watch(Arc::downgrade(&functions)));
+    drop(functions);
+    tokio::time::timeout(Duration::from_secs(10), watch)
+        .await
+        .unwrap()
+        .unwrap();
+}
+
+/// Counts how often a task is woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn watching_wakes_for_files_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let (functions, _) = functions();
+    install(&functions, "bytes", &says("f", "one")).await;
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    let mut watch = pin!(Functions::watch(Arc::downgrade(&functions)));
+    let mut poll = || watch.as_mut().poll(&mut std::task::Context::from_waker(&waker));
+    assert!(poll().is_pending());
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(woken.0.load(Relaxed), 0, "nothing to look at");
+    let file = file(folder.path().join("f.wasm"));
+    functions.install("file", file).await.unwrap();
+    assert_eq!(woken.0.load(Relaxed), 1, "the first file");
+}
+
+#[tokio::test]
+async fn changes_are_told() {
+    let (functions, _) = functions();
+    let mut changes = functions.changes();
+    let mut told = || {
+        std::mem::replace(&mut changes, functions.changes())
+            .has_changed()
+            .unwrap()
+    };
+    install(&functions, "a", &says("f", "one")).await;
+    assert!(told(), "installed");
+    call(&functions, "f").await.unwrap();
+    assert!(!told(), "a call is none");
+    let traps = function("g", "", "unreachable", "");
+    functions.set("a", config(&traps)).await.unwrap();
+    assert!(told(), "another version");
+    for _ in 0..4 {
+        call(&functions, "g").await.unwrap_err();
+    }
+    assert!(!told(), "it does not rest yet");
+    call(&functions, "g").await.unwrap_err();
+    assert!(told() && !status(&functions).up, "it rests");
+    functions.set("a", config("(module)")).await.unwrap_err();
+    assert!(told(), "it does not load");
+    functions.uninstall("a").unwrap();
+    assert!(told(), "removed");
+    functions.install("a", config("(module)")).await.unwrap_err();
+    assert!(told(), "not installed");
+}
+
+#[tokio::test]
+async fn no_engine_is_made_before_the_first_function() {
+    let (functions, _) = functions();
+    assert!(functions.works.get().is_none());
+    install(&functions, "a", &says("f", "")).await;
+    assert!(functions.works.get().is_some());
+}

@@ -1,0 +1,121 @@
+//! Files that change: looked at every now and then, and loaded when two looks saw the same, so that a
+//! file that is still being written is left alone.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use super::{
+    Config, Entry, Functions,
+    config::{Origin, Source},
+};
+
+/// How often files are looked at.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// What one look at a file saw: nothing, or what changes with its content.
+type Look = Option<(u64, u64, i64, i64)>;
+
+/// What was seen of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// When it was loaded last.
+    loaded: Look,
+    /// The last time.
+    last: Look,
+}
+
+fn look(source: &Source) -> Look {
+    let Origin::File(path) = &source.origin else {
+        return None;
+    };
+    let facts = fs::metadata(path).ok()?;
+    Some((facts.ino(), facts.len(), facts.mtime(), facts.mtime_nsec()))
+}
+
+impl Seen {
+    pub(super) fn now(source: &Source) -> Self {
+        let now = look(source);
+        Self {
+            loaded: now,
+            last: now,
+        }
+    }
+
+    /// Takes note of another look; whether the file is to be loaded. One that is gone is not.
+    fn again(&mut self, now: Look) -> bool {
+        let settled = self.last == now;
+        self.last = now;
+        let load = settled && now.is_some() && now != self.loaded;
+        if load {
+            self.loaded = now;
+        }
+        load
+    }
+}
+
+impl Functions {
+    /// Loads files that change, until the functions are gone. Without files it does nothing.
+    pub async fn watch(functions: Weak<Self>) {
+        let Some(mut changes) = functions.upgrade().map(|functions| functions.changes()) else {
+            return;
+        };
+        while let Some(functions) = functions.upgrade() {
+            functions.look().await;
+            let rests = !functions.has_files();
+            drop(functions);
+            if !rests {
+                tokio::time::sleep(EVERY).await;
+            } else if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn has_files(&self) -> bool {
+        let is_file = |entry: &Entry| matches!(entry.config.source.origin, Origin::File(_));
+        self.plugins().values().any(is_file)
+    }
+
+    /// Looks at all files once, and loads those that changed and have settled.
+    pub(super) async fn look(self: &Arc<Self>) {
+        for (name, config) in self.settled().await {
+            let entry = self
+                .plugins()
+                .get(&name)
+                .map(|entry| (entry.counts.clone(), entry.loads == 0));
+            let Some((counts, first)) = entry else {
+                continue;
+            };
+            match self.load(&name, &config, counts, first).await {
+                Ok(loaded) => self.put(&name, &config, loaded),
+                Err(error) => self.failed(&name, Some(&config), &error),
+            }
+        }
+    }
+
+    async fn settled(self: &Arc<Self>) -> Vec<(String, Arc<Config>)> {
+        if !self.has_files() {
+            return Vec::new();
+        }
+        let functions = self.clone();
+        // The disk may be slow.
+        let changed = tokio::task::spawn_blocking(move || {
+            let named = |(name, entry): (&String, &Entry)| (name.clone(), entry.config.source.clone());
+            let known: Vec<_> = functions.plugins().iter().map(named).collect();
+            // Nobody waits for it: requests take the same lock.
+            let looks: Vec<_> = known.iter().map(|(_, source)| look(source)).collect();
+            let mut plugins = functions.plugins();
+            let changed = known.into_iter().zip(looks).filter_map(|((name, source), now)| {
+                let entry = plugins.get_mut(&name)?;
+                let same = Arc::ptr_eq(&entry.config.source, &source);
+                (same && entry.seen.again(now)).then(|| (name, entry.config.clone()))
+            });
+            changed.collect()
+        });
+        changed.await.unwrap_or_default()
+    }
+}

@@ -1,0 +1,378 @@
+//! One instance of a module: its start, and the calls into it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures::StreamExt;
+use wasmtime::{ExternType, InstancePre, Linker, Module, ModuleExport, Store, UpdateDeadline, Val};
+
+use crate::{
+    Engine, ModuleError,
+    abi::Version,
+    engine::Running,
+    guest::{Done, Ended, Guest, ROOT},
+    hostcalls,
+    stream::{Reply, Request, Stream},
+    trap::Trap,
+    wasi,
+};
+
+/// A module that is ready to be instantiated.
+pub(crate) struct Prepared {
+    engine: Arc<Engine>,
+    pre: InstancePre<Guest>,
+    exports: HashMap<String, Export>,
+    version: Version,
+}
+
+/// A function that a guest exports.
+struct Export {
+    at: ModuleExport,
+    takes: usize,
+    answers: bool,
+}
+
+/// The functions that every guest can call.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
+    let mut linker = Linker::new(engine.wasmtime());
+    hostcalls::link(&mut linker)?;
+    wasi::link(&mut linker)?;
+    Ok(linker)
+}
+
+impl Prepared {
+    /// Links `module`. Host functions that nobody knows are there, and end the guest that calls them.
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        linker: &Linker<Guest>,
+        module: &Module,
+    ) -> Result<Self, ModuleError> {
+        let mut linker = linker.clone();
+        let linked = wasi::link_rest(&mut linker, module)
+            .and_then(|()| linker.define_unknown_imports_as_traps(module))
+            .and_then(|()| linker.instantiate_pre(module));
+        Ok(Self {
+            pre: linked.map_err(|error| ModuleError::Link(error.into_boxed_dyn_error()))?,
+            exports: exports(module),
+            version: Version::of(module),
+            engine,
+        })
+    }
+
+    /// Whether the guest has a function of this name that the host can call.
+    pub(crate) fn exports(&self, name: &str) -> bool {
+        self.exports.contains_key(name)
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+}
+
+/// Those whose parameters are numbers of 32 bits, as all of the ABI are.
+fn exports(module: &Module) -> HashMap<String, Export> {
+    let export = |export: wasmtime::ExportType<'_>| {
+        let ExternType::Func(signature) = export.ty() else {
+            return None;
+        };
+        let mut kinds = signature.params().chain(signature.results());
+        if !kinds.all(|kind| kind.is_i32()) {
+            return None;
+        }
+        let found = Export {
+            at: module.get_export_index(export.name())?,
+            takes: signature.params().len(),
+            answers: signature.results().len() == 1,
+        };
+        Some((export.name().to_owned(), found))
+    };
+    module.exports().filter_map(export).collect()
+}
+
+/// An instance. After a trap it must be dropped.
+pub(crate) struct Instance {
+    prepared: Arc<Prepared>,
+    store: Store<Guest>,
+    instance: wasmtime::Instance,
+}
+
+/// How a request ends.
+#[derive(Debug)]
+pub(crate) enum Served {
+    Reply(Reply),
+    /// The guest waits, and nothing that it waits for will come.
+    Stuck,
+    /// The guest closed the stream.
+    Closed,
+}
+
+impl Instance {
+    /// Instantiates, and lets the guest initialise itself.
+    pub(crate) async fn start(prepared: Arc<Prepared>, guest: Guest) -> Result<Self, Trap> {
+        let mut store = Store::new(prepared.engine.wasmtime(), guest);
+        store.limiter(|guest| guest);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|cx| {
+            cx.data().clock.check().map_err(wasmtime::Error::new)?;
+            Ok(UpdateDeadline::Yield(1))
+        });
+        let running = prepared.engine.running();
+        let instance = prepared.pre.instantiate_async(&mut store).await?;
+        let mut instance = Self {
+            prepared,
+            store,
+            instance,
+        };
+        instance.initialise().await?;
+        drop(running);
+        Ok(instance)
+    }
+
+    async fn initialise(&mut self) -> Result<(), Trap> {
+        if !self.exports("_initialize") {
+            return match self.call("_start", &[]).await {
+                Err(Trap::Exited(wasi::Exited(0))) => Ok(()),
+                other => other.map(drop),
+            };
+        }
+        self.call("_initialize", &[]).await?;
+        let main = if self.exports("main") {
+            "main"
+        } else {
+            "__main_void"
+        };
+        self.call(main, &[0, 0]).await?;
+        Ok(())
+    }
+
+    fn exports(&self, name: &str) -> bool {
+        self.prepared.exports(name)
+    }
+
+    /// Layotto's way of asking a guest for the id of its function; "" if it does not say.
+    pub(crate) async fn id(&mut self) -> Result<String, Trap> {
+        let _running = self.running();
+        self.call("proxy_get_id", &[]).await?;
+        let data = std::mem::take(&mut self.store.data_mut().call_data);
+        Ok(String::from_utf8_lossy(&data).into_owned())
+    }
+
+    /// Creates the root context and configures it. `false`: the guest does not like it.
+    pub(crate) async fn configure(&mut self) -> Result<bool, Trap> {
+        let _running = self.running();
+        let facts = self.store.data().facts.clone();
+        self.call("proxy_on_context_create", &[ROOT, 0]).await?;
+        let vm = size(facts.vm_configuration.len());
+        let started = self.call("proxy_on_vm_start", &[ROOT, vm]).await?;
+        let plugin = size(facts.configuration.len());
+        let configured = self.call("proxy_on_configure", &[ROOT, plugin]).await?;
+        Ok(started != Some(0) && configured != Some(0))
+    }
+
+    /// Lets the guest answer a request in a context of its own.
+    pub(crate) async fn serve(&mut self, context: u32, request: Request) -> Result<Served, Trap> {
+        let _running = self.running();
+        self.open(context, request).await?;
+        self.stream(context).await
+    }
+
+    /// Creates the context of a request.
+    pub(crate) async fn open(&mut self, context: u32, request: Request) -> Result<(), Trap> {
+        let _running = self.running();
+        self.store.data_mut().stream = Some(Stream::new(context, request));
+        let parent = self.store.data().facts.root_context;
+        self.call_in(context, "proxy_on_context_create", &[context, parent])
+            .await
+            .map(drop)
+    }
+
+    async fn stream(&mut self, context: u32) -> Result<Served, Trap> {
+        let (headers, body, trailers) = {
+            let request = &self.stream_now().request;
+            let trailers = request.trailers.as_ref().map(|trailers| trailers.0.len());
+            (request.headers.0.len(), request.body.len(), trailers)
+        };
+        let ends = u32::from(body == 0 && trailers.is_none());
+        let mut paused = self
+            .event("proxy_on_request_headers", &[context, size(headers), ends])
+            .await?;
+        self.wait(paused).await?;
+        if body > 0 && !self.decided() {
+            let ends = u32::from(trailers.is_none());
+            paused = self
+                .event("proxy_on_request_body", &[context, size(body), ends])
+                .await?;
+            self.wait(paused).await?;
+        }
+        if let Some(count) = trailers.filter(|_| !self.decided()) {
+            paused = self
+                .event("proxy_on_request_trailers", &[context, size(count)])
+                .await?;
+            self.wait(paused).await?;
+        }
+        let stuck = paused && !self.decided() && !self.stream_now().continued;
+        if stuck {
+            return Ok(Served::Stuck);
+        }
+        self.end(context).await
+    }
+
+    /// Tells the guest of something; whether it wants to pause.
+    pub(crate) async fn event(&mut self, name: &str, arguments: &[u32]) -> Result<bool, Trap> {
+        self.stream_now().take_continued();
+        let context = arguments.first().copied().unwrap_or(ROOT);
+        Ok(self.call_in(context, name, arguments).await? == Some(1))
+    }
+
+    /// While the guest pauses and calls of its are under way, waits for these.
+    async fn wait(&mut self, paused: bool) -> Result<(), Trap> {
+        while paused && !self.decided() && !self.stream_now().continued {
+            if !self.next_reply().await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the end of a call and tells the guest; `false`: there is none under way.
+    pub(crate) async fn next_reply(&mut self) -> Result<bool, Trap> {
+        self.store.data_mut().clock.pause();
+        let next = self.store.data_mut().calls.next().await;
+        self.store.data_mut().clock.resume();
+        let Some(ended) = next else {
+            return Ok(false);
+        };
+        self.replied(ended).await?;
+        Ok(true)
+    }
+
+    pub(crate) async fn replied(
+        &mut self,
+        Ended {
+            context,
+            token,
+            bytes,
+            result,
+        }: Ended,
+    ) -> Result<(), Trap> {
+        let guest = self.store.data_mut();
+        guest.calling = guest.calling.saturating_sub(bytes);
+        guest.status = match &result {
+            Ok(_) => (0, String::new()),
+            Err(failure) => (14, failure.to_string()),
+        };
+        // A call that failed has no headers: that is how guests know.
+        let reply = result.unwrap_or_default();
+        let (headers, body, trailers) = (reply.headers.0.len(), reply.body.len(), reply.trailers.0.len());
+        guest.reply = Some(reply);
+        let arguments = [context, token, size(headers), size(body), size(trailers)];
+        let told = self
+            .call_in(context, "proxy_on_http_call_response", &arguments)
+            .await;
+        self.store.data_mut().reply = None;
+        told.map(drop)
+    }
+
+    /// The reply is what the guest left.
+    async fn end(&mut self, context: u32) -> Result<Served, Trap> {
+        let closed = matches!(self.decision(), Some(None));
+        let stream = self.finish(context).await?;
+        Ok(match closed {
+            true => Served::Closed,
+            false => Served::Reply(stream.into_reply()),
+        })
+    }
+
+    /// The guest is told of the end of its context.
+    pub(crate) async fn finish(&mut self, context: u32) -> Result<Stream, Trap> {
+        self.store.data_mut().done = Done::Pending;
+        let ready = self.call_in(context, "proxy_on_done", &[context]).await? != Some(0);
+        while !ready && self.store.data().done == Done::Pending {
+            if !self.next_reply().await? {
+                break;
+            }
+        }
+        self.store.data_mut().done = Done::Running;
+        self.call_in(context, "proxy_on_log", &[context]).await?;
+        self.call_in(context, "proxy_on_delete", &[context]).await?;
+        let guest = self.store.data_mut();
+        guest.hang_up();
+        Ok(guest.stream.take().unwrap_or_default())
+    }
+
+    fn decided(&mut self) -> bool {
+        self.decision().is_some()
+    }
+
+    /// What the guest made of the request, if it answered it (`Some(Some)`) or closed it.
+    pub(crate) fn decision(&mut self) -> Option<Option<Reply>> {
+        let stream = self.stream_now();
+        match &stream.local {
+            Some(local) => Some(Some(local.clone())),
+            None => stream.closed.then_some(None),
+        }
+    }
+
+    pub(crate) fn stream_now(&mut self) -> &mut Stream {
+        self.store.data_mut().stream.get_or_insert_default()
+    }
+
+    pub(crate) async fn call_in(
+        &mut self,
+        context: u32,
+        name: &str,
+        arguments: &[u32],
+    ) -> Result<Option<u32>, Trap> {
+        self.store.data_mut().effective = context;
+        self.call(name, arguments).await
+    }
+
+    /// Calls an export, if it is there, with as many of the arguments as it takes: those of older
+    /// versions of the ABI take fewer.
+    async fn call(&mut self, name: &str, arguments: &[u32]) -> Result<Option<u32>, Trap> {
+        let Some(export) = self.prepared.exports.get(name) else {
+            return Ok(None);
+        };
+        let Some(function) = self
+            .instance
+            .get_module_export(&mut self.store, &export.at)
+            .and_then(|found| found.into_func())
+        else {
+            return Ok(None);
+        };
+        self.store.set_epoch_deadline(1);
+        let arguments: Vec<Val> = arguments
+            .iter()
+            .map(|number| Val::I32(number.cast_signed()))
+            .collect();
+        let arguments = arguments.get(..export.takes).unwrap_or(&arguments);
+        let mut result = [Val::I32(0)];
+        let results = &mut result[..usize::from(export.answers)];
+        function.call_async(&mut self.store, arguments, results).await?;
+        Ok(export.answers.then(|| result[0].unwrap_i32().cast_unsigned()))
+    }
+
+    pub(crate) fn guest(&mut self) -> &mut Guest {
+        self.store.data_mut()
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn parts(&mut self) -> (&mut Store<Guest>, wasmtime::Instance) {
+        (&mut self.store, self.instance)
+    }
+
+    /// The guest has its whole time again, which passes while the answer lives.
+    pub(crate) fn runs_again(&mut self) -> Running {
+        self.guest().clock.restart();
+        self.running()
+    }
+
+    /// Time passes for the guest while it lives.
+    pub(crate) fn running(&self) -> Running {
+        self.prepared.engine.running()
+    }
+}
+
+/// As guests count; nothing here is longer than 32 bits can say.
+fn size(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}

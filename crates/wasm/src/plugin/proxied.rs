@@ -1,0 +1,418 @@
+//! Proxied traffic through a plug-in: one instance and one context for the whole exchange, which goes
+//! both ways at a time while the guest sees one thing after the other.
+
+use std::{collections::VecDeque, future::pending, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+
+use super::{CallError, Counted, Place, Plugin};
+use crate::{
+    Headers,
+    exchange::{Ends, Exchange, Piece, Port, Stop},
+    guest::Ended,
+    host::Asker,
+    instance::Instance,
+    stream::Request,
+    trap::Trap,
+};
+
+/// The most of a body that waits while the guest pauses it, in bytes.
+pub const LONGEST_HELD: usize = 4 << 20;
+
+const REQUEST: usize = 0;
+const REPLY: usize = 1;
+
+/// What the guest is told of each direction.
+const CALLBACKS: [[&str; 3]; 2] = [
+    [
+        "proxy_on_request_headers",
+        "proxy_on_request_body",
+        "proxy_on_request_trailers",
+    ],
+    [
+        "proxy_on_response_headers",
+        "proxy_on_response_body",
+        "proxy_on_response_trailers",
+    ],
+];
+
+/// What a direction waits for the guest with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Head,
+    Body,
+    Trailers,
+}
+
+/// One direction.
+struct Side {
+    port: Option<Port>,
+    began: bool,
+    /// The head has gone.
+    passed: bool,
+    /// Nothing follows what came.
+    ended: bool,
+    /// Nothing follows, though there is no end.
+    cut: bool,
+    held: Option<Held>,
+    /// What passed the guest.
+    out: VecDeque<Piece>,
+}
+
+/// What a direction does by itself.
+enum Moved {
+    Came(Piece),
+    /// Something has gone, or nothing comes any more.
+    On,
+}
+
+enum Event {
+    Gone,
+    Head((Headers, bool)),
+    Moved(usize, Moved),
+    Replied(Ended),
+}
+
+/// Why an exchange fails.
+enum Fail {
+    Trap(Trap),
+    Other(CallError),
+}
+
+impl From<Trap> for Fail {
+    fn from(trap: Trap) -> Self {
+        Self::Trap(trap)
+    }
+}
+
+impl Plugin {
+    /// Lets a request and its reply pass the guest; `ends`: the request has no body. A task of its
+    /// own, which ends with the exchange, calls the guest.
+    pub(crate) async fn exchange(
+        self: &Arc<Self>,
+        request: Request,
+        ends: bool,
+    ) -> Result<Exchange, CallError> {
+        let counted = Counted::start(&self.counts);
+        let begun = self.begin().await;
+        let (place, instance) = begun.inspect_err(|error| self.note(&counted, error))?;
+        let sees = |at: usize| CALLBACKS[at][1..].iter().any(|name| self.prepared.exports(name));
+        let (exchange, far) = Exchange::new([sees(REQUEST), sees(REPLY)]);
+        let mut course = Course::new(instance, self.next_context(), far);
+        let plugin = self.clone();
+        tokio::spawn(async move {
+            let (plugin, _place) = (plugin, place);
+            let error = match course.run(request, ends).await {
+                Ok(()) => {
+                    plugin.note_success();
+                    plugin.note_memory(&mut course.instance);
+                    return plugin.keep(course.instance);
+                }
+                Err(Fail::Trap(trap)) => plugin.failed(trap),
+                Err(Fail::Other(error)) => error,
+            };
+            plugin.note(&counted, &error);
+            course.stop(Stop::Failed(error));
+        });
+        Ok(exchange)
+    }
+
+    async fn begin(&self) -> Result<(Option<Place>, Instance), CallError> {
+        if !self.health.admits() {
+            return Err(CallError::Down);
+        }
+        let place = self.place(0).await?;
+        let asker = Asker {
+            function: self.id.clone(),
+            allowed: self.facts.allowed.clone(),
+            depth: 0,
+            deadline: None,
+        };
+        let instance = self.take(asker).await.map_err(|trap| self.failed(trap))?;
+        Ok((place, instance))
+    }
+}
+
+/// An exchange while it goes on.
+struct Course {
+    instance: Instance,
+    context: u32,
+    sides: [Side; 2],
+    far: Ends,
+}
+
+impl Course {
+    fn new(instance: Instance, context: u32, mut far: Ends) -> Self {
+        let sides = far.ports.each_mut().map(|port| Side::new(port.take()));
+        Self {
+            instance,
+            context,
+            sides,
+            far,
+        }
+    }
+
+    async fn run(&mut self, request: Request, ends: bool) -> Result<(), Fail> {
+        self.instance.open(self.context, request).await?;
+        self.head(REQUEST, ends).await?;
+        loop {
+            self.release();
+            if let Some(reply) = self.instance.decision() {
+                self.stop(Stop::Reply(reply.ok_or(Fail::Other(CallError::Closed))?));
+                break;
+            }
+            if self.over() {
+                break;
+            }
+            if self.is_stuck() {
+                return Err(Fail::Other(CallError::Stuck));
+            }
+            match self.event().await {
+                Event::Gone => break,
+                Event::Head((head, ends)) => {
+                    self.far.response = None;
+                    self.instance.stream_now().response_headers = head;
+                    self.head(REPLY, ends).await?;
+                }
+                Event::Moved(at, Moved::Came(piece)) => self.piece(at, piece).await?,
+                Event::Moved(_, Moved::On) => {}
+                Event::Replied(ended) => {
+                    let _running = self.instance.runs_again();
+                    self.instance.replied(ended).await?;
+                }
+            }
+        }
+        let _running = self.instance.runs_again();
+        self.instance.finish(self.context).await?;
+        Ok(())
+    }
+
+    /// Tells whoever waits that the exchange does not go its way.
+    fn stop(&mut self, stop: Stop) {
+        if let Some(waiting) = self.far.stop.take() {
+            // It may be gone, or have all it wants.
+            drop(waiting.send(stop));
+        }
+    }
+
+    async fn event(&mut self) -> Event {
+        let calls = &mut self.instance.guest().calls;
+        let response = &mut self.far.response;
+        let [request, reply] = &mut self.sides;
+        let head = async {
+            if let Some(coming) = response.as_mut() {
+                if let Ok(head) = coming.await {
+                    return head;
+                }
+                // None comes any more.
+                *response = None;
+            }
+            pending().await
+        };
+        tokio::select! {
+            _ = &mut self.far.alive => Event::Gone,
+            head = head => Event::Head(head),
+            moved = request.moves() => Event::Moved(REQUEST, moved),
+            moved = reply.moves() => Event::Moved(REPLY, moved),
+            Some(ended) = calls.next() => Event::Replied(ended),
+        }
+    }
+
+    async fn head(&mut self, at: usize, ends: bool) -> Result<(), Fail> {
+        let side = &mut self.sides[at];
+        side.began = true;
+        side.ended = ends;
+        let count = self.headers(at).0.len();
+        let pauses = self.tell(CALLBACKS[at][0], &[count, usize::from(ends)]).await?;
+        match pauses {
+            true => self.sides[at].held = Some(Held::Head),
+            false => self.pass(at, Held::Head),
+        }
+        Ok(())
+    }
+
+    async fn piece(&mut self, at: usize, piece: Piece) -> Result<(), Fail> {
+        match piece {
+            Piece::Data { bytes, last } => self.data(at, bytes, last).await,
+            Piece::Trailers(trailers) => self.trailers(at, trailers).await,
+        }
+    }
+
+    async fn data(&mut self, at: usize, bytes: Bytes, last: bool) -> Result<(), Fail> {
+        if bytes.is_empty() && !last {
+            return Ok(());
+        }
+        self.sides[at].ended = last;
+        let held = self.sides[at].held.is_some();
+        let buffer = self.instance.stream_now().body(at == REPLY);
+        if held && buffer.len() + bytes.len() > LONGEST_HELD {
+            return Err(Fail::Other(CallError::TooLong));
+        }
+        append(buffer, bytes);
+        let length = buffer.len();
+        let pauses = self.tell(CALLBACKS[at][1], &[length, usize::from(last)]).await?;
+        match pauses {
+            true => self.sides[at].held = Some(Held::Body),
+            false => self.pass(at, Held::Body),
+        }
+        Ok(())
+    }
+
+    async fn trailers(&mut self, at: usize, trailers: Headers) -> Result<(), Fail> {
+        self.sides[at].ended = true;
+        let count = trailers.0.len();
+        *self.instance.stream_now().trailers(at == REPLY) = Some(trailers);
+        let pauses = self.tell(CALLBACKS[at][2], &[count]).await?;
+        match pauses {
+            true => self.sides[at].held = Some(Held::Trailers),
+            false => self.pass(at, Held::Trailers),
+        }
+        Ok(())
+    }
+
+    /// Tells the guest of something; whether it wants to pause. One that answered or closed the
+    /// exchange lets nothing pass, whatever it says.
+    async fn tell(&mut self, name: &str, numbers: &[usize]) -> Result<bool, Fail> {
+        let _running = self.instance.runs_again();
+        let number = |number: &usize| u32::try_from(*number).unwrap_or(u32::MAX);
+        let context = [self.context];
+        let arguments: Vec<u32> = context.into_iter().chain(numbers.iter().map(number)).collect();
+        let pauses = self.instance.event(name, &arguments).await?;
+        Ok(pauses || self.instance.decision().is_some())
+    }
+
+    /// Lets go what the guest holds and wants to go on.
+    fn release(&mut self) {
+        let goes_on = self.instance.stream_now().take_continued();
+        for at in [REQUEST, REPLY] {
+            if let Some(held) = self.sides[at].held.filter(|_| goes_on[at]) {
+                self.pass(at, held);
+            }
+        }
+    }
+
+    /// Sends on what passed the guest, as the guest left it.
+    fn pass(&mut self, at: usize, what: Held) {
+        self.sides[at].held = None;
+        if what == Held::Head {
+            self.sides[at].passed = true;
+            self.instance.stream_now().answered |= at == REPLY;
+            let head = self.headers(at).clone();
+            if let Some(waiting) = self.far.heads[at].take() {
+                // Gone with the exchange.
+                drop(waiting.send(head));
+            }
+            return;
+        }
+        let stream = self.instance.stream_now();
+        let bytes = std::mem::take(stream.body(at == REPLY));
+        let trailers = match what {
+            Held::Trailers => stream.trailers(at == REPLY).take(),
+            _ => None,
+        };
+        let side = &mut self.sides[at];
+        let last = side.ended && trailers.is_none();
+        if last || !bytes.is_empty() {
+            side.out.push_back(Piece::Data { bytes, last });
+        }
+        side.out.extend(trailers.map(Piece::Trailers));
+    }
+
+    fn headers(&mut self, at: usize) -> &Headers {
+        let stream = self.instance.stream_now();
+        match at {
+            REQUEST => &stream.request.headers,
+            _ => &stream.response_headers,
+        }
+    }
+
+    /// Whether the whole reply has gone.
+    fn over(&self) -> bool {
+        let reply = &self.sides[REPLY];
+        reply.passed && reply.ended && reply.held.is_none() && reply.out.is_empty()
+    }
+
+    /// Whether the guest holds something and nothing will come that lets it go on.
+    fn is_stuck(&mut self) -> bool {
+        let calls = !self.instance.guest().calls.is_empty();
+        let [request, reply] = &self.sides;
+        // A request of whose body no more is wanted waits for the reply, or for the end.
+        let held = reply.is_held_whole() || request.is_held_whole() && !request.cut;
+        held && !calls && !self.sides.iter().any(Side::lives)
+    }
+}
+
+impl Side {
+    fn new(port: Option<Port>) -> Self {
+        Self {
+            port,
+            began: false,
+            passed: false,
+            ended: false,
+            cut: false,
+            held: None,
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Whether nothing more is taken in while the guest holds what there is.
+    fn is_held_whole(&self) -> bool {
+        match self.held {
+            Some(Held::Body) => self.ended || self.cut,
+            held => held.is_some(),
+        }
+    }
+
+    /// Whether pieces are taken in.
+    fn reads(&self) -> bool {
+        self.began && !self.ended && !self.cut && !self.is_held_whole()
+    }
+
+    /// Whether something may come of it by itself.
+    fn lives(&self) -> bool {
+        self.port.is_some() && (self.reads() || !self.out.is_empty())
+    }
+
+    /// Sends what is there to be sent, or else takes a piece in. Losing the future loses nothing.
+    async fn moves(&mut self) -> Moved {
+        let reads = self.reads();
+        let Some(port) = self.port.as_mut() else {
+            return pending().await;
+        };
+        if !self.out.is_empty() {
+            match port.to.reserve().await {
+                Ok(place) => {
+                    if let Some(piece) = self.out.pop_front() {
+                        place.send(piece);
+                    }
+                }
+                Err(_) => self.out.clear(),
+            }
+            return Moved::On;
+        }
+        if !reads {
+            return pending().await;
+        }
+        match port.from.recv().await {
+            Some(piece) => Moved::Came(piece),
+            None => {
+                self.cut = true;
+                Moved::On
+            }
+        }
+    }
+}
+
+fn append(buffer: &mut Bytes, more: Bytes) {
+    if buffer.is_empty() {
+        *buffer = more;
+        return;
+    }
+    let mut all = match std::mem::take(buffer).try_into_mut() {
+        Ok(all) => all,
+        Err(shared) => BytesMut::from(&shared[..]),
+    };
+    all.extend_from_slice(&more);
+    *buffer = all.freeze();
+}
