@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    peers, process,
+    process, programs,
     workspace::{Profile, Workspace},
 };
 
@@ -19,6 +19,6 @@ pub fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
         "--",
         "run",
     ]);
-    bench.envs(peers::environment(workspace)?);
+    bench.envs([programs::environment(workspace)?]);
     process::run(bench.arg("--binary").arg(binary).args(args))
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::{
-    configs, deny, deviations, directions, doc_blocks, generated, process,
+    configs, deny, deviations, directions, doc_blocks, functions, generated, process,
     step::{self, Outcome, Step},
     tree,
     workspace::Workspace,
@@ -42,6 +42,10 @@ pub const STEPS: &[Step] = &[
     Step {
         name: "configs",
         run: configs::check,
+    },
+    Step {
+        name: "functions",
+        run: functions::check,
     },
     Step {
         name: "generated",

@@ -25,6 +25,7 @@ const EVERYTHING: &[&str] = &[
     "layotto-core",
     "layotto-mesh",
     "layotto-proto",
+    "layotto-wasm",
 ];
 
 const RULES: &[Rule] = &[
@@ -47,6 +48,12 @@ const RULES: &[Rule] = &[
         never: &["anyhow", "tonic"],
     },
     Rule {
+        name: "layotto-wasm",
+        may_use: &[],
+        in_tests: &[],
+        never: &["anyhow", "hyper", "prost", "reqwest", "tonic"],
+    },
+    Rule {
         name: "layotto-components",
         may_use: &["layotto-core"],
         in_tests: &["layotto-testkit"],
@@ -62,7 +69,7 @@ const RULES: &[Rule] = &[
         name: "layotto-testkit",
         may_use: &["layotto-core"],
         in_tests: &[],
-        never: &["anyhow"],
+        never: &[],
     },
     Rule {
         name: "layotto",
@@ -78,13 +85,14 @@ const RULES: &[Rule] = &[
             "layotto-core",
             "layotto-peers",
             "layotto-proto",
+            "layotto-testkit",
         ],
         in_tests: &[],
         never: &[],
     },
     Rule {
         name: "layotto-peers",
-        may_use: &[],
+        may_use: &["layotto-testkit"],
         in_tests: &[],
         never: &["tonic"],
     },

@@ -3,7 +3,10 @@
 //! Between `<!-- generated: layotto ARGUMENTS -->` and `<!-- /generated -->` stands the output of
 //! that command, in a fence; of `layotto reference …`, which prints Markdown, without one. Between
 //! `<!-- options -->` and `<!-- /options -->` on the page of a stream filter stand its options.
+//! Between `<!-- back-ends -->` and `<!-- /back-ends -->` stands the table of back ends.
 //! `gen-docs` writes them, the check fails where they are stale.
+
+mod back_ends;
 
 use std::{
     collections::BTreeSet,
@@ -26,12 +29,18 @@ const BEGIN_END: &str = " -->";
 const END: &str = "<!-- /generated -->";
 const OPTIONS: &str = "<!-- options -->";
 const OPTIONS_END: &str = "<!-- /options -->";
+const BACK_ENDS: &str = "<!-- back-ends -->";
+const BACK_ENDS_END: &str = "<!-- /back-ends -->";
+/// What prints every registered type.
+const TYPES: &str = "components --json";
 /// What prints Markdown.
 const REFERENCE: &str = "reference ";
 /// One page for each stream filter, by its type.
 const FILTER_PAGES: &str = "docs/reference/filters";
 /// One page for each kind of component, by its section's name.
 const COMPONENT_PAGES: &str = "docs/reference/components";
+/// In a folder for each kind, one page for each type that has a page of its own.
+const TYPE_PAGES: &str = "docs/components";
 
 /// A document with generated parts.
 struct Page {
@@ -77,8 +86,16 @@ fn pages(workspace: &Workspace, layotto: &Path) -> Result<Vec<Page>> {
         let output = |arguments: &str| output_of(layotto, arguments);
         let fresh = regenerated(&text, output)
             .and_then(|text| with_options(text, filter_of(workspace, &path), output))
+            .and_then(|text| {
+                with_back_ends(text, || {
+                    back_ends::table(&output(TYPES)?, &workspace.read(back_ends::RESULTS)?)
+                })
+            })
             .with_context(|| workspace.relative(&path).display().to_string())?;
-        if text.contains(BEGIN) || text.contains(OPTIONS) {
+        if [BEGIN, OPTIONS, BACK_ENDS]
+            .iter()
+            .any(|begin| text.contains(begin))
+        {
             pages.push(Page { path, text, fresh });
         }
     }
@@ -122,7 +139,9 @@ fn with_options(
     output: impl Fn(&str) -> Result<String>,
 ) -> Result<String> {
     let Some((before, after)) = text.split_once(OPTIONS) else {
-        ensure!(filter.is_none(), "no {OPTIONS}");
+        // The page of a filter without options has no place for them.
+        let has_options = |filter| output(&format!("{REFERENCE}filter {filter}")).is_ok();
+        ensure!(!filter.is_some_and(has_options), "no {OPTIONS}");
         return Ok(text);
     };
     let filter = filter.with_context(|| format!("{OPTIONS} outside of {FILTER_PAGES}"))?;
@@ -132,6 +151,19 @@ fn with_options(
     let body = output(&format!("{REFERENCE}filter {filter}"))?;
     let body = body.trim_end();
     Ok(format!("{before}{OPTIONS}\n{body}\n{OPTIONS_END}{after}"))
+}
+
+/// `text` with the table of back ends made anew, where it has one.
+fn with_back_ends(text: String, table: impl FnOnce() -> Result<String>) -> Result<String> {
+    let Some((before, after)) = text.split_once(BACK_ENDS) else {
+        return Ok(text);
+    };
+    let (_, after) = after
+        .split_once(BACK_ENDS_END)
+        .with_context(|| format!("no {BACK_ENDS_END}"))?;
+    let body = table()?;
+    let body = body.trim_end();
+    Ok(format!("{before}{BACK_ENDS}\n{body}\n{BACK_ENDS_END}{after}"))
 }
 
 /// What the binary prints; nothing of this machine may show in it.
@@ -145,7 +177,7 @@ fn output_of(layotto: &Path, arguments: &str) -> Result<String> {
 }
 
 fn undocumented(workspace: &Workspace, layotto: &Path) -> Result<Vec<String>> {
-    let listed = output_of(layotto, "components --json")?;
+    let listed = output_of(layotto, TYPES)?;
     let listed: Vec<Value> = serde_json::from_str(&listed).context("layotto components --json")?;
     let types: BTreeSet<_> = listed
         .iter()
@@ -155,8 +187,10 @@ fn undocumented(workspace: &Workspace, layotto: &Path) -> Result<Vec<String>> {
     let missing = types.into_iter().filter_map(|(kind, type_name)| {
         let page = format!("{COMPONENT_PAGES}/{kind}.md");
         let marker = format!("{BEGIN}components {kind} {type_name}{BEGIN_END}");
-        let has_it = workspace.read(&page).is_ok_and(|text| text.contains(&marker));
-        (!has_it).then(|| format!("{page} lacks `{marker}`"))
+        let own_page = format!("{TYPE_PAGES}/{kind}/{type_name}.md");
+        let has_it = |page: &String| workspace.read(page).is_ok_and(|text| text.contains(&marker));
+        let is_missing = !has_it(&page) && !has_it(&own_page);
+        is_missing.then(|| format!("neither {page} nor {own_page} has `{marker}`"))
     });
     Ok(missing.collect())
 }
@@ -206,6 +240,20 @@ mod tests {
         assert!(made("a\n", Some("x")).is_err());
         assert!(made(text, None).is_err());
         assert_eq!(made("a\n", None).unwrap(), "a\n");
+        let without = with_options("a\n".to_owned(), Some("x"), |_| {
+            anyhow::bail!("no such filter with options")
+        });
+        assert_eq!(without.unwrap(), "a\n");
+    }
+
+    #[test]
+    fn the_table_of_back_ends_is_replaced() {
+        let made = |text: &str| with_back_ends(text.to_owned(), || Ok("new\n".to_owned()));
+        let text = "a\n<!-- back-ends -->\nold\n<!-- /back-ends -->\nb\n";
+        let fresh = "a\n<!-- back-ends -->\nnew\n<!-- /back-ends -->\nb\n";
+        assert_eq!(made(text).unwrap(), fresh);
+        assert!(made("<!-- back-ends -->\n").is_err());
+        assert_eq!(made("a\n").unwrap(), "a\n");
     }
 
     #[test]

@@ -9,9 +9,11 @@ mod deny;
 mod deviations;
 mod directions;
 mod doc_blocks;
+mod functions;
 mod generated;
 mod peers;
 mod process;
+mod programs;
 mod server;
 mod soak;
 mod step;
@@ -52,8 +54,13 @@ enum Command {
         /// Only scenarios whose name contains this.
         filter: Option<String>,
     },
-    /// Gets the foreign programs that peer tests and benchmarks use, to the cache folder.
+    /// Gets the programs of others that tests and benchmarks use, to the cache folder.
     Tools,
+    /// Builds the examples of functions, or only those in the named languages.
+    BuildFunctions {
+        /// rust, cpp, assemblyscript, go; all when there are none.
+        languages: Vec<String>,
+    },
     /// Writes the generated parts of the docs.
     GenDocs,
     /// Calls every method of the contract and prints code and text.
@@ -84,7 +91,8 @@ fn run(command: Command) -> Result<bool> {
         Command::Check { steps } => check::run(&workspace, &steps),
         Command::Test { steps } => test::run(&workspace, &steps),
         Command::Soak { filter } => soak::run(&workspace, filter.as_deref()).map(|()| true),
-        Command::Tools => peers::get_tools(&workspace),
+        Command::Tools => programs::get(&workspace),
+        Command::BuildFunctions { languages } => functions::build(&workspace, &languages),
         Command::GenDocs => generated::write(&workspace).map(|()| true),
         Command::ApiMatrix(args) => api_matrix::run(&workspace, &args),
         Command::Bench { args } => bench::run(&workspace, &args).map(|()| true),

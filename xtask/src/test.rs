@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 
 use self::report::Report;
 use crate::{
-    api_matrix, check, clients, peers, process,
+    api_matrix, check, clients, peers, process, programs,
     step::{self, Outcome, Step},
     workspace::Workspace,
 };
@@ -44,6 +44,7 @@ pub fn run(workspace: &Workspace, names: &[String]) -> Result<bool> {
 fn tests(workspace: &Workspace) -> Result<Outcome> {
     let mut report = Report::default();
     let mut cargo = workspace.cargo(["test", "--workspace", "--locked", "--no-fail-fast"]);
+    cargo.envs([programs::environment(workspace)?]);
     if std::io::stdout().is_terminal() && env::var_os("CARGO_TERM_COLOR").is_none() {
         cargo.env("CARGO_TERM_COLOR", "always");
     }

@@ -1,24 +1,21 @@
 //! The actuator: health, information, log levels and components over HTTP.
 
-use std::{future::ready, sync::Arc};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use futures::future::BoxFuture;
-use http::{Method, Request, Response, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http::{Method, StatusCode, Uri};
 use layotto_core::health::{Health, Reading, Status};
 use layotto_mesh::{
-    body::Body,
-    filter::{self, Filter, Next, Phase},
-    reply,
-    stack::admin::{ADMIN_ONLY, Access},
+    filter::{self, Filter, Next, Phase, Request},
+    stack::admin::Access,
     tap::tcpcopy::Dumps,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::{
+    answer::{Answer, body, empty, error, json, method_not_allowed, under},
     logging::Levels,
     managed::Managed,
     plane::{Bound, Directory},
@@ -61,20 +58,13 @@ pub struct State {
 #[derive(Clone)]
 pub struct Actuator(Arc<State>);
 
-type Answer = Response<Full<Bytes>>;
-
 impl Actuator {
     /// The actuator of one process.
     pub fn new(state: Arc<State>) -> Self {
         Self(state)
     }
 
-    async fn answer<B>(self, request: Request<B>) -> Answer
-    where
-        B: http_body::Body + Send,
-        B::Data: Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    async fn answer(self, request: Request) -> Answer {
         let path = request.uri().path().trim_end_matches('/').to_owned();
         let mut segments = path.split('/').skip(1);
         if segments.next() != Some("actuator") {
@@ -85,12 +75,12 @@ impl Actuator {
             ["health", "liveness", ..] => self.liveness(),
             ["health", "readiness", ..] => self.readiness(),
             // As upstream: an unknown kind of health is an error, not a missing page.
-            ["health", ..] => reply(StatusCode::INTERNAL_SERVER_ERROR, &json!({})),
+            ["health", ..] => json(StatusCode::INTERNAL_SERVER_ERROR, &json!({})),
             ["info", ..] => self.info(),
             ["logger", ..] => self.logger(request).await,
             ["tcpcopy"] if request.method() == Method::POST => self.change_dumps(request).await,
-            ["tcpcopy"] => reply(StatusCode::OK, &self.0.dumps.status()),
-            ["components"] => reply(StatusCode::OK, &self.components()),
+            ["tcpcopy"] => json(StatusCode::OK, &self.0.dumps.status()),
+            ["components"] => json(StatusCode::OK, &self.components()),
             ["components", kind, name, "reload"] => self.reload(request.method(), kind, name).await,
             _ => empty(StatusCode::NOT_FOUND),
         }
@@ -123,7 +113,7 @@ impl Actuator {
         } else {
             StatusCode::OK
         };
-        reply(code, &json!({"components": self.readings(own), "status": status}))
+        json(code, &json!({"components": self.readings(own), "status": status}))
     }
 
     fn readiness(&self) -> Answer {
@@ -133,7 +123,7 @@ impl Actuator {
         } else {
             StatusCode::SERVICE_UNAVAILABLE
         };
-        reply(
+        json(
             code,
             &json!({"components": self.readings(self.0.health.readings()), "status": status}),
         )
@@ -147,7 +137,7 @@ impl Actuator {
                 .collect()
         };
         let listener = |(name, bound): (String, Bound)| json!({"name": name, "address": bound.address});
-        reply(
+        json(
             StatusCode::OK,
             &json!({
                 "app": {
@@ -176,49 +166,41 @@ impl Actuator {
         self.0.components.iter().map(component).collect()
     }
 
-    async fn logger<B>(&self, request: Request<B>) -> Answer
-    where
-        B: http_body::Body + Send,
-        B::Data: Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    async fn logger(&self, request: Request) -> Answer {
         #[derive(Deserialize)]
         struct Change {
             component: String,
             level: String,
         }
-        let Ok(body) = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await else {
-            return empty(StatusCode::PAYLOAD_TOO_LARGE);
+        let body = match body(request, MAX_BODY_BYTES).await {
+            Ok(body) => body,
+            Err(refused) => return refused,
         };
         // As upstream: what is not a change is a server error with no body.
-        let Ok(change) = serde_json::from_slice::<Change>(&body.to_bytes()) else {
+        let Ok(change) = serde_json::from_slice::<Change>(&body) else {
             return empty(StatusCode::INTERNAL_SERVER_ERROR);
         };
         match self.0.levels.set(&change.component, &change.level) {
-            Ok(()) => reply(StatusCode::OK, &json!({})),
-            Err(error) => reply(StatusCode::BAD_REQUEST, &json!({"error": error.to_string()})),
+            Ok(()) => json(StatusCode::OK, &json!({})),
+            Err(why) => error(StatusCode::BAD_REQUEST, &why.to_string()),
         }
     }
 
-    async fn change_dumps<B>(&self, request: Request<B>) -> Answer
-    where
-        B: http_body::Body + Send,
-        B::Data: Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let Ok(body) = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await else {
-            return empty(StatusCode::PAYLOAD_TOO_LARGE);
+    async fn change_dumps(&self, request: Request) -> Answer {
+        let body = match body(request, MAX_BODY_BYTES).await {
+            Ok(body) => body,
+            Err(refused) => return refused,
         };
-        let change = serde_json::from_slice(&body.to_bytes()).map_err(|error| error.to_string());
+        let change = serde_json::from_slice(&body).map_err(|error| error.to_string());
         match change.and_then(|change| self.0.dumps.update(change)) {
-            Ok(()) => reply(StatusCode::OK, &self.0.dumps.status()),
-            Err(error) => reply(StatusCode::BAD_REQUEST, &json!({ "error": error })),
+            Ok(()) => json(StatusCode::OK, &self.0.dumps.status()),
+            Err(why) => error(StatusCode::BAD_REQUEST, &why),
         }
     }
 
     async fn reload(&self, method: &Method, kind: &str, name: &str) -> Answer {
         if method != Method::POST {
-            return reply(StatusCode::METHOD_NOT_ALLOWED, &json!({"error": "use POST"}));
+            return method_not_allowed(&Method::POST);
         }
         let found = self
             .0
@@ -226,17 +208,11 @@ impl Actuator {
             .iter()
             .find(|managed| managed.kind() == kind && managed.name() == name);
         let Some(managed) = found else {
-            return reply(
-                StatusCode::NOT_FOUND,
-                &json!({"error": format!("no component {kind}/{name}")}),
-            );
+            return error(StatusCode::NOT_FOUND, &format!("no component {kind}/{name}"));
         };
         match managed.open().await {
-            Ok(()) => reply(StatusCode::OK, &json!({"status": managed.status()})),
-            Err(error) => reply(
-                StatusCode::SERVICE_UNAVAILABLE,
-                &json!({"error": error.message()}),
-            ),
+            Ok(()) => json(StatusCode::OK, &json!({"status": managed.status()})),
+            Err(why) => error(StatusCode::SERVICE_UNAVAILABLE, why.message()),
         }
     }
 }
@@ -244,46 +220,17 @@ impl Actuator {
 /// The health entry of the process itself.
 pub const STARTUP: &str = "runtime_startup";
 
-fn reply(status: StatusCode, body: &Value) -> Answer {
-    respond(status, Bytes::from(body.to_string()))
-}
-
-fn empty(status: StatusCode) -> Answer {
-    respond(status, Bytes::new())
-}
-
-fn respond(status: StatusCode, body: Bytes) -> Answer {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        header::HeaderValue::from_static("application/json"),
-    );
-    response
-}
-
 /// Stream filter `actuator_filter`: answers what is under `/actuator/`, and lets all else pass.
 impl Filter for Actuator {
     fn phase(&self) -> Phase {
         Phase::BeforeRoute
     }
 
-    fn call<'a>(&'a self, request: filter::Request, next: Next<'a>) -> BoxFuture<'a, filter::Response> {
-        let path = request.uri().path().strip_prefix("/actuator");
-        if !path.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-            return next.run(request);
-        }
-        if !self.0.access.allows(&request) {
-            let kind = reply::Kind::of(request.headers());
-            return Box::pin(ready(access_denied(kind)));
-        }
-        let actuator = self.clone();
-        Box::pin(async move { actuator.answer(request).await.map(Body::new) })
+    fn call<'a>(&'a self, request: Request, next: Next<'a>) -> BoxFuture<'a, filter::Response> {
+        under("/actuator", &self.0.access, request, next, |request| {
+            self.clone().answer(request)
+        })
     }
-}
-
-fn access_denied(kind: reply::Kind) -> filter::Response {
-    reply::refuse(kind, reply::Code::PermissionDenied, ADMIN_ONLY).map(Body::new)
 }
 
 /// Requests that change something.

@@ -3,20 +3,26 @@
 
 use std::{path::Path, sync::Arc};
 
-use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http::{Method, StatusCode};
 use layotto_api::metrics::Metrics;
-use layotto_mesh::{access_log::Files, front::Slot};
+use layotto_mesh::{access_log::Files, filter::Request, front::Slot};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::{cli::FEATURE_GATES, logging::Levels, plane::Directory, reload::Shown};
+use crate::{
+    answer::{Answer, body, error, json, json_body, method_not_allowed, text},
+    cli::FEATURE_GATES,
+    logging::Levels,
+    plane::Directory,
+    reload::Shown,
+};
 
 /// The largest body read: a set of flow rules.
 const MAX_BODY_BYTES: usize = 1 << 20;
 /// The type name of the filter that `flowcontrol` shows and changes.
 const FLOW_CONTROL: &str = "flowControlFilter";
+/// What stands before the listener whose flow control is changed.
+const FLOW_CONTROL_OF: &str = "flowcontrol/";
 /// Upstream's number for a process that runs.
 pub const RUNNING: i64 = 6;
 
@@ -58,8 +64,6 @@ pub struct State {
     pub shown: Shown,
 }
 
-type Answer = Response<Full<Bytes>>;
-
 impl Admin {
     /// The administration API over `state`.
     pub fn new(state: State) -> Self {
@@ -67,12 +71,7 @@ impl Admin {
     }
 
     /// Answers one request.
-    pub async fn answer<B>(self, request: Request<B>) -> Answer
-    where
-        B: http_body::Body + Send,
-        B::Data: Send,
-        B::Error: Into<layotto_mesh::BoxError>,
-    {
+    pub async fn answer(self, request: Request) -> Answer {
         let path = request.uri().path().trim_end_matches('/').to_owned();
         let Some(endpoint) = path.strip_prefix("/api/v1/") else {
             return match path.as_str() {
@@ -80,41 +79,34 @@ impl Admin {
                 _ => text(StatusCode::NOT_FOUND, HELP),
             };
         };
+        let Some(allowed) = method_of(endpoint) else {
+            return text(StatusCode::NOT_FOUND, HELP);
+        };
+        if request.method() != allowed {
+            return method_not_allowed(&allowed);
+        }
         let query = Query::of(request.uri().query().unwrap_or_default());
-        match (request.method().clone(), endpoint) {
-            (Method::GET, "version") => text(StatusCode::OK, env!("CARGO_PKG_VERSION")),
-            (Method::GET, "config_dump") => self.config_dump(&query),
-            (Method::GET, "stats") => {
-                self.stats(|line| query.get("key").is_none_or(|key| line.contains(key)))
+        match endpoint {
+            "version" => text(StatusCode::OK, env!("CARGO_PKG_VERSION")),
+            "config_dump" => self.config_dump(&query),
+            "stats" => self.stats(|line| query.get("key").is_none_or(|key| line.contains(key))),
+            "stats_glob" => self.stats(|line| query.get("key").is_none_or(|pattern| glob(pattern, line))),
+            "states" => {
+                let states = format!("pid={}&state={RUNNING}\n", std::process::id());
+                text(StatusCode::OK, states)
             }
-            (Method::GET, "stats_glob") => {
-                self.stats(|line| query.get("key").is_none_or(|pattern| glob(pattern, line)))
+            "features" => features(&query),
+            "env" => variable(&query),
+            "plugin" => text(StatusCode::OK, "this build has no plug-ins\n"),
+            "get_loglevel" => json(StatusCode::OK, &self.0.levels.show()),
+            "update_loglevel" => self.update_log_level(request).await,
+            "enable_log" => self.switch_log(request, true).await,
+            "disable_log" => self.switch_log(request, false).await,
+            "flowcontrol" => json(StatusCode::OK, &self.flow_control()),
+            other => {
+                let listener = other.strip_prefix(FLOW_CONTROL_OF).unwrap_or_default();
+                self.tune_flow_control(listener, request).await
             }
-            (Method::GET, "states") => text(
-                StatusCode::OK,
-                &format!("pid={}&state={RUNNING}\n", std::process::id()),
-            ),
-            (Method::GET, "features") => features(&query),
-            (Method::GET, "env") => variable(&query),
-            (Method::GET, "plugin") => text(StatusCode::OK, "this build has no plug-ins\n"),
-            (Method::GET, "get_loglevel") => reply(StatusCode::OK, &self.0.levels.show()),
-            (Method::POST, "update_loglevel") => self.update_log_level(request).await,
-            (Method::POST, "enable_log") => self.switch_log(request, true).await,
-            (Method::POST, "disable_log") => self.switch_log(request, false).await,
-            (Method::GET, "flowcontrol") => reply(StatusCode::OK, &self.flow_control()),
-            (Method::PUT, endpoint) if endpoint.starts_with("flowcontrol/") => {
-                let listener = endpoint
-                    .strip_prefix("flowcontrol/")
-                    .unwrap_or_default()
-                    .to_owned();
-                self.tune_flow_control(&listener, request).await
-            }
-            (
-                _,
-                "version" | "config_dump" | "stats" | "states" | "features" | "env" | "flowcontrol"
-                | "update_loglevel" | "get_loglevel" | "stats_glob" | "plugin",
-            ) => text(StatusCode::METHOD_NOT_ALLOWED, HELP),
-            _ => text(StatusCode::NOT_FOUND, HELP),
         }
     }
 
@@ -127,15 +119,15 @@ impl Admin {
                 .as_array()
                 .and_then(|all| all.iter().find(|one| one[key] == name));
             match found {
-                Some(found) => reply(StatusCode::OK, found),
+                Some(found) => json(StatusCode::OK, found),
                 None => error(StatusCode::NOT_FOUND, &format!("there is no {name:?}")),
             }
         };
         match query.first() {
-            None | Some(("mosnconfig", _)) => reply(StatusCode::OK, &shown),
-            Some(("allrouters", _)) => reply(StatusCode::OK, &server["routers"]),
-            Some(("allclusters", _)) => reply(StatusCode::OK, clusters),
-            Some(("alllisteners", _)) => reply(StatusCode::OK, &server["listeners"]),
+            None | Some(("mosnconfig", _)) => json(StatusCode::OK, &shown),
+            Some(("allrouters", _)) => json(StatusCode::OK, &server["routers"]),
+            Some(("allclusters", _)) => json(StatusCode::OK, clusters),
+            Some(("alllisteners", _)) => json(StatusCode::OK, &server["listeners"]),
             Some(("router", name)) => named(&server["routers"], "router_config_name", name),
             Some(("cluster", name)) => named(clusters, "name", name),
             Some(("listener", name)) => named(&server["listeners"], "name", name),
@@ -159,15 +151,10 @@ impl Admin {
             kept.push_str(line);
             kept.push('\n');
         }
-        text(StatusCode::OK, &kept)
+        text(StatusCode::OK, kept)
     }
 
-    async fn update_log_level<B>(&self, request: Request<B>) -> Answer
-    where
-        B: http_body::Body + Send,
-        B::Data: Send,
-        B::Error: Into<layotto_mesh::BoxError>,
-    {
+    async fn update_log_level(&self, request: Request) -> Answer {
         #[derive(Deserialize)]
         struct Change {
             #[serde(default)]
@@ -177,30 +164,25 @@ impl Admin {
             _log_path: Option<String>,
             log_level: String,
         }
-        let change = match json_body::<Change, B>(request).await {
+        let change = match json_body::<Change>(request, MAX_BODY_BYTES).await {
             Ok(change) => change,
             Err(refused) => return refused,
         };
         let component = change.component.as_deref().unwrap_or("default");
         match self.0.levels.set(component, &change.log_level) {
-            Ok(()) => reply(StatusCode::OK, &json!({})),
+            Ok(()) => json(StatusCode::OK, &json!({})),
             Err(why) => error(StatusCode::BAD_REQUEST, &why.to_string()),
         }
     }
 
-    async fn switch_log<B>(&self, request: Request<B>, on: bool) -> Answer
-    where
-        B: http_body::Body + Send,
-        B::Data: Send,
-        B::Error: Into<layotto_mesh::BoxError>,
-    {
-        let Ok(body) = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await else {
-            return error(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB");
+    async fn switch_log(&self, request: Request, on: bool) -> Answer {
+        let body = match body(request, MAX_BODY_BYTES).await {
+            Ok(body) => body,
+            Err(refused) => return refused,
         };
-        let body = body.to_bytes();
         let path = String::from_utf8_lossy(&body);
         match self.0.files.set_written(Path::new(path.trim()), on) {
-            true => reply(StatusCode::OK, &json!({})),
+            true => json(StatusCode::OK, &json!({})),
             false => error(
                 StatusCode::NOT_FOUND,
                 &format!("there is no access log {:?}", path.trim()),
@@ -224,13 +206,8 @@ impl Admin {
         Value::Object(shown)
     }
 
-    async fn tune_flow_control<B>(&self, listener: &str, request: Request<B>) -> Answer
-    where
-        B: http_body::Body + Send,
-        B::Data: Send,
-        B::Error: Into<layotto_mesh::BoxError>,
-    {
-        let config = match json_body::<Value, B>(request).await {
+    async fn tune_flow_control(&self, listener: &str, request: Request) -> Answer {
+        let config = match json_body::<Value>(request, MAX_BODY_BYTES).await {
             Ok(config) => config,
             Err(refused) => return refused,
         };
@@ -249,10 +226,20 @@ impl Admin {
         match filter.tune(config) {
             Ok(()) => {
                 tracing::info!(listener, "flow control changed");
-                reply(StatusCode::OK, &filter.show())
+                json(StatusCode::OK, &filter.show())
             }
             Err(why) => error(StatusCode::BAD_REQUEST, &why),
         }
+    }
+}
+
+/// The method that an endpoint takes, if there is one.
+fn method_of(endpoint: &str) -> Option<Method> {
+    match endpoint {
+        "version" | "config_dump" | "stats" | "stats_glob" | "states" | "features" | "env" | "plugin"
+        | "get_loglevel" | "flowcontrol" => Some(Method::GET),
+        "update_loglevel" | "enable_log" | "disable_log" => Some(Method::POST),
+        other => other.starts_with(FLOW_CONTROL_OF).then_some(Method::PUT),
     }
 }
 
@@ -295,7 +282,7 @@ fn features(query: &Query<'_>) -> Answer {
             let features = FEATURE_GATES
                 .iter()
                 .map(|name| ((*name).to_owned(), false.into()));
-            reply(StatusCode::OK, &Value::Object(features.collect()))
+            json(StatusCode::OK, &Value::Object(features.collect()))
         }
     }
 }
@@ -304,7 +291,7 @@ fn features(query: &Query<'_>) -> Answer {
 fn variable(query: &Query<'_>) -> Answer {
     match query.get("key").filter(|key| SHOWN_VARIABLES.contains(key)) {
         Some(key) => match std::env::var(key) {
-            Ok(value) => text(StatusCode::OK, &format!("{key}={value}\n")),
+            Ok(value) => text(StatusCode::OK, format!("{key}={value}\n")),
             Err(_) => error(StatusCode::NOT_FOUND, &format!("{key} is not set")),
         },
         None => error(
@@ -334,42 +321,6 @@ fn glob(pattern: &str, line: &str) -> bool {
         }
     }
     rest.is_empty()
-}
-
-async fn json_body<T, B>(request: Request<B>) -> Result<T, Answer>
-where
-    T: for<'de> Deserialize<'de>,
-    B: http_body::Body + Send,
-    B::Data: Send,
-    B::Error: Into<layotto_mesh::BoxError>,
-{
-    let Ok(body) = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await else {
-        return Err(error(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "the body is larger than 1 MiB",
-        ));
-    };
-    serde_json::from_slice(&body.to_bytes()).map_err(|why| error(StatusCode::BAD_REQUEST, &why.to_string()))
-}
-
-fn error(status: StatusCode, why: &str) -> Answer {
-    reply(status, &json!({ "error": why }))
-}
-
-fn reply(status: StatusCode, body: &Value) -> Answer {
-    respond(status, "application/json", body.to_string())
-}
-
-fn text(status: StatusCode, body: &str) -> Answer {
-    respond(status, "text/plain; charset=utf-8", body.to_owned())
-}
-
-fn respond(status: StatusCode, kind: &'static str, body: String) -> Answer {
-    let mut response = Response::new(Full::from(body));
-    *response.status_mut() = status;
-    let kind = header::HeaderValue::from_static(kind);
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
 }
 
 #[cfg(test)]

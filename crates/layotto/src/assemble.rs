@@ -1,21 +1,21 @@
 //! From configuration to a running process, and its orderly end.
 
+mod pid_file;
+mod side;
+mod tracers;
+
 use std::{
-    convert::Infallible,
-    fs,
     io::{self, Write},
-    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use anyhow::Context as _;
 use chrono::Utc;
 use futures::future::join_all;
 use layotto_api::{
     Runtime,
     callback::{AppConfig, Callback, HealthProbe, ProbeKind},
-    grpc::{self, Dispatch, Options, Tracer},
+    grpc::{self, Dispatch, Options},
     metrics::Metrics,
 };
 use layotto_core::{
@@ -25,17 +25,16 @@ use layotto_core::{
     shared::Shared,
 };
 use layotto_mesh::{
-    Listener,
     access_log::Files,
     drain,
     filter::{self, Filter},
-    stack::{self, admin::Access, catch_panic},
     tap::tcpcopy::Dumps,
 };
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::level_filters::LevelFilter;
 
+use self::{pid_file::PidFile, side::Side, tracers::Tracers};
 use crate::{
     actuator::{self, Actuator},
     admin::{self, Admin},
@@ -44,16 +43,15 @@ use crate::{
     config::{self, ACTUATOR, Config, Grpc, Loaded, Terminal},
     data_dir::DataDir,
     facts::{self, RuntimeFacts},
+    functions::{Guests, WASM_FILTER},
     logging::{self, Destination, Levels},
     managed::Managed,
-    metrics_page::MetricsPage,
+    memory,
     part::Parts,
     plane::{self, Directory, Plane},
     process_metrics,
     reload::{Reload, Shown},
     signals::Signals,
-    sofa_tracer::SofaTracer,
-    zipkin::{self, ZipkinTracer},
 };
 
 /// How long calls under way may go on after the process was told to end.
@@ -62,6 +60,9 @@ const DRAIN: Duration = Duration::from_secs(30);
 const CLOSE: Duration = Duration::from_secs(5);
 /// How long file operations that nobody waits for any more may take at the very end.
 const LEFT_OVER: Duration = Duration::from_millis(500);
+/// How long a thread that did a file operation waits for another. The configuration file is looked
+/// at every second, by each such thread in turn: one of them stays, those of a burst end.
+const IDLE: Duration = Duration::from_millis(1500);
 /// How often a component is asked whether it is well.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// The same, while it is not.
@@ -77,7 +78,7 @@ pub fn run(loaded: &Loaded, options: &StartOptions, registry: Registry) -> anyho
     if let Some(processors) = loaded.config.server.processor {
         threads.worker_threads(processors.max(1));
     }
-    let threads = threads.enable_all().build()?;
+    let threads = threads.enable_all().thread_keep_alive(IDLE).build()?;
     let outcome = threads.block_on(serve(loaded, options, Arc::new(registry), levels, &data_dir));
     // Dropping it would wait for ever for a file operation that does not come back.
     threads.shutdown_timeout(LEFT_OVER);
@@ -111,7 +112,7 @@ async fn serve(
     let tracers = config
         .tracing
         .as_ref()
-        .map(|tracing| Tracers::start(tracing, &process, &traces));
+        .map(|tracing| Tracers::start(tracing, &traces, &process.tasks, &process.shutdown));
     let start = Start {
         loaded,
         options,
@@ -124,7 +125,7 @@ async fn serve(
         .iter()
         .flat_map(|runtime| runtime.managed.clone())
         .collect();
-    let access = Access::new(config.admin.token.as_ref().map(|token| token.expose().as_str()));
+    let access = side::access(config);
     let shown = Shown::new(loaded);
     let dumps = Arc::new(Dumps::new(data_dir.path(), shown.as_dump()));
     let actuator = Actuator::new(Arc::new(actuator::State {
@@ -140,16 +141,28 @@ async fn serve(
         access: access.clone().only(actuator::changes),
         started: Utc::now(),
     }));
-    warn_of_open_doors(config);
+    side::warn_of_open_doors(config);
     let limit = drain_limit(config, options);
     let files = Files::new(config.server.log_roller.clone());
+    let guests = Guests::new(
+        runtimes.first().map(|runtime| Arc::clone(&runtime.end)),
+        options.api_token.clone(),
+        data_dir.path(),
+        loaded.dir.clone(),
+        process.directory.clone(),
+    );
+    guests.register(&process.metrics);
+    guests.watch(&process.tasks, process.health.clone(), process.draining.clone());
+    let (filters, access_to_functions) = (guests.clone(), access.clone());
     let parts = plane::Parts {
         runtimes: runtimes
             .into_iter()
             .map(|runtime| (runtime.listener, runtime.end))
             .collect(),
-        own_filters: Box::new(move |name| {
-            (name == ACTUATOR).then(|| Arc::new(actuator.clone()) as Arc<dyn Filter>)
+        own_filters: Box::new(move |filter| match filter.type_name.as_str() {
+            ACTUATOR => Some(Arc::new(actuator.clone()) as Arc<dyn Filter>),
+            WASM_FILTER => Some(filters.admin(access_to_functions.clone())),
+            name => filters.filter(name, &filter.config),
         }),
         metrics: process.mesh_metrics.clone(),
         files: files.clone(),
@@ -158,7 +171,9 @@ async fn serve(
         folder: loaded.dir.clone(),
         directory: process.directory.clone(),
     };
-    let plane = Arc::new(Plane::start(parts, config, sockets).await?);
+    // Before the listeners accept: a request finds the functions that can be had.
+    let plane = Plane::start(parts, config, sockets, guests.apply(config));
+    let plane = Arc::new(plane.await?);
     let admin = Admin::new(admin::State {
         levels,
         metrics: Arc::clone(&process.metrics),
@@ -166,7 +181,7 @@ async fn serve(
         files: files.clone(),
         shown: shown.clone(),
     });
-    side.serve(admin, access, &process);
+    side.serve(admin, access, &process.metrics, &process.admin.1);
     process.startup.up();
     // Last: whoever waits for the file finds a process that is ready.
     let pid_file = PidFile::write(config.pid.as_deref(), data_dir)?;
@@ -182,6 +197,7 @@ async fn serve(
             file,
             registry,
             plane: Arc::clone(&plane),
+            guests,
             shown,
             asked: Arc::clone(&asked),
         };
@@ -191,10 +207,11 @@ async fn serve(
             .tasks
             .spawn(async move { reload.run(&config, stamp, draining).await });
     } else {
-        let banner = crate::banner::text(config, data_dir.path());
+        let banner = crate::banner::text(config, &process.directory, data_dir.path());
         // A closed standard output must not end the process.
         drop(io::stdout().lock().write_all(banner.as_bytes()));
     }
+    memory::let_go_of_code();
 
     let signal = signals.end(&asked, &files).await;
     tracing::info!(signal, limit = ?limit, "ending");
@@ -229,79 +246,6 @@ fn grpc_listeners(config: &Config) -> impl Iterator<Item = (&config::Listener, &
         })
 }
 
-/// What is served beside the data plane: metrics and the administration API.
-struct Side {
-    metrics: Vec<(Listener, String)>,
-    admin: Option<Listener>,
-}
-
-impl Side {
-    async fn bind(config: &Config) -> anyhow::Result<Self> {
-        let mut metrics = Vec::new();
-        for sink in &config.metrics {
-            let address = layotto_mesh::Address::Tcp {
-                host: sink.address.clone(),
-                port: sink.port,
-            };
-            let settings = layotto_mesh::listener::Config::new("metrics", address);
-            metrics.push((Listener::bind(&settings).await?, sink.endpoint.clone()));
-        }
-        let admin = match &config.admin.address {
-            Some(address) => {
-                let settings = layotto_mesh::listener::Config::new("admin", address.clone());
-                Some(Listener::bind(&settings).await?)
-            }
-            None => None,
-        };
-        Ok(Self { metrics, admin })
-    }
-
-    fn serve(self, admin: Admin, access: Access, process: &Process) {
-        let watch = &process.admin.1;
-        for (listener, page) in self.metrics {
-            let page = MetricsPage::new(page, Arc::clone(&process.metrics));
-            tokio::spawn(listener.serve(page, watch.clone()));
-        }
-        if let Some(listener) = self.admin {
-            let service = tower::service_fn(move |request| {
-                let admin = admin.clone();
-                async move { Ok::<_, Infallible>(admin.answer(request).await) }
-            });
-            let service = stack::over(service)
-                .push(access.layer())
-                .push(catch_panic::layer());
-            tokio::spawn(listener.serve(service.into_service(), watch.clone()));
-        }
-    }
-}
-
-/// Others than this machine can reach an administration surface, and nothing asks who they are.
-fn warn_of_open_doors(config: &Config) {
-    if config.admin.token.is_some() {
-        return;
-    }
-    let actuators = config
-        .server
-        .listeners
-        .iter()
-        .filter(|listener| listener.opens() && listener.shows_health());
-    for listener in actuators.filter(|listener| !listener.address.is_local()) {
-        tracing::warn!(
-            listener = listener.name,
-            address = %listener.address,
-            "others can reach the actuator; without an admin token they may read it but change nothing"
-        );
-    }
-    if let Some(address) = config
-        .admin
-        .address
-        .as_ref()
-        .filter(|address| !address.is_local())
-    {
-        tracing::warn!(%address, "others can reach the administration API; without an admin token they are refused");
-    }
-}
-
 /// What the process is started with.
 struct Start<'a> {
     loaded: &'a Loaded,
@@ -318,40 +262,6 @@ impl Start<'_> {
         let app_id = app.map_or("", |(_, grpc)| grpc.runtime.app.app_id.as_str());
         let tracers = self.tracers.as_ref();
         tracers.map(|tracers| tracers.of_proxies(app_id)).transpose()
-    }
-}
-
-/// Who is told of calls: those of runtimes, and those that are proxied.
-enum Tracers {
-    Sofa(Files),
-    Zipkin(ZipkinTracer),
-}
-
-impl Tracers {
-    /// Starts the driver; those that print do so by way of `files`.
-    fn start(tracing: &config::Tracing, process: &Process, files: &Files) -> anyhow::Result<Self> {
-        Ok(match &tracing.driver {
-            config::TracingDriver::SofaTracer => Self::Sofa(files.clone()),
-            config::TracingDriver::Zipkin(config) => {
-                let (tracer, reporter) = zipkin::new(config)?;
-                process.tasks.spawn(reporter.run(process.shutdown.clone()));
-                Self::Zipkin(tracer)
-            }
-        })
-    }
-
-    fn of_runtime(&self, app_id: &str) -> io::Result<Arc<dyn Tracer>> {
-        Ok(match self {
-            Self::Sofa(files) => Arc::new(SofaTracer::new(app_id, files)?),
-            Self::Zipkin(tracer) => Arc::new(tracer.clone()),
-        })
-    }
-
-    fn of_proxies(&self, app_id: &str) -> io::Result<Arc<dyn layotto_mesh::trace::Tracer>> {
-        Ok(match self {
-            Self::Sofa(files) => Arc::new(SofaTracer::new(app_id, files)?),
-            Self::Zipkin(tracer) => Arc::new(tracer.clone()),
-        })
     }
 }
 
@@ -540,34 +450,4 @@ async fn watch(managed: Arc<dyn Managed>, shutdown: CancellationToken) {
         }
     };
     shutdown.run_until_cancelled(check).await;
-}
-
-/// The file that tells `layotto stop` whom to end; removed at the end.
-struct PidFile(PathBuf);
-
-impl PidFile {
-    fn write(configured: Option<&Path>, data_dir: &DataDir) -> anyhow::Result<Self> {
-        let path = configured.map_or_else(|| data_dir.path().join("layotto.pid"), Path::to_owned);
-        let write = || -> io::Result<()> {
-            if let Some(folder) = path.parent() {
-                fs::create_dir_all(folder)?;
-            }
-            fs::write(&path, format!("{}\n", std::process::id()))
-        };
-        write().with_context(|| format!("pid file {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        // Another process that was given the same file has written itself down by now.
-        let holder = fs::read_to_string(&self.0).unwrap_or_default();
-        if holder.trim() != std::process::id().to_string() {
-            return;
-        }
-        if let Err(error) = fs::remove_file(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "pid file not removed");
-        }
-    }
 }

@@ -2,10 +2,35 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use crate::config::{Components, Config, RuntimeConfig, Terminal};
+use crate::{
+    config::{Components, Config, Listener, RuntimeConfig, Terminal},
+    functions::LAYOTTO,
+    plane::Directory,
+};
 
-/// The lines printed by a start without a configuration file.
-pub fn text(config: &Config, data_dir: &Path) -> String {
+const TRY_THE_RUNTIME: &str = "
+Try:
+  layotto call SayHello '{\"service_name\": \"helloworld\", \"name\": \"you\"}'
+Write this configuration to a file: layotto init
+End: Ctrl-C
+";
+
+/// The lines printed by a start without a configuration file; addresses are those that listeners have
+/// in `directory`, where a port may be the system's choice.
+pub fn text(config: &Config, directory: &Directory, data_dir: &Path) -> String {
+    let bound = directory.bound();
+    let address = |listener: &Listener| {
+        let bound = bound.iter().find(|(name, _)| *name == listener.name);
+        bound.map_or_else(
+            || listener.address.to_string(),
+            |(_, bound)| bound.address.clone(),
+        )
+    };
+    let functions = config
+        .server
+        .listeners
+        .iter()
+        .find(|listener| has_functions(listener));
     let mut text = format!(
         "layotto {} without a configuration file\n\n",
         env!("CARGO_PKG_VERSION")
@@ -14,11 +39,12 @@ pub fn text(config: &Config, data_dir: &Path) -> String {
         let what = match &listener.terminal {
             Terminal::Grpc(_) => "runtime API (gRPC)",
             Terminal::Proxy(_) if listener.shows_health() => "actuator (HTTP)",
+            Terminal::Proxy(_) if has_functions(listener) => "functions (HTTP)",
             Terminal::Proxy(_) => "proxy (HTTP)",
             Terminal::TcpProxy(_) => "proxy (TCP)",
             Terminal::Later { .. } => continue,
         };
-        line(&mut text, what, &listener.address.to_string());
+        line(&mut text, what, &address(listener));
     }
     for sink in &config.metrics {
         line(
@@ -34,11 +60,24 @@ pub fn text(config: &Config, data_dir: &Path) -> String {
             components(&mut text, &grpc.runtime);
         }
     }
-    text.push_str(
-        "\nTry:\n  layotto call SayHello '{\"service_name\": \"helloworld\", \"name\": \"you\"}'\n\
-         Write this configuration to a file: layotto init\nEnd: Ctrl-C\n",
-    );
+    match functions.map(address) {
+        None => text.push_str(TRY_THE_RUNTIME),
+        Some(address) => try_functions(&mut text, &address),
+    }
     text
+}
+
+fn has_functions(listener: &Listener) -> bool {
+    let mut filters = listener.stream_filters.iter();
+    filters.any(|filter| filter.type_name == LAYOTTO)
+}
+
+fn try_functions(text: &mut String, address: &str) {
+    let port = address.rsplit_once(':').map_or(address, |(_, port)| port);
+    text.push_str(&format!(
+        "\nTry, with the id of a function that was loaded:\n  layotto function invoke ID --port {port} --data hello\n\
+         End: Ctrl-C\n"
+    ));
 }
 
 fn line(text: &mut String, what: &str, value: &str) {

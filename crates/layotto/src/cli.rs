@@ -1,11 +1,12 @@
-//! The commands of the program. Each needs no more than it says: only `call` and `start` do
-//! anything on a network, only `start` opens components.
+//! The commands of the program. Each needs no more than it says: only `call`, `function` and `start`
+//! do anything on a network, only `start` and `function run` open components.
 
 mod arguments;
 mod call;
 mod check;
 mod components;
 mod dump;
+mod function;
 mod init;
 mod reference;
 mod start;
@@ -68,6 +69,8 @@ enum Command {
     Call(call::CallArgs),
     /// Look at what the traffic dump of a listener wrote
     Dump(dump::DumpArgs),
+    /// Serve functions in WebAssembly, or call one
+    Function(function::FunctionArgs),
     /// Do nothing, as upstream: a running process follows its configuration file by itself
     Reload,
 }
@@ -135,6 +138,7 @@ fn dispatch(
         Command::Reference(args) => reference::reference(&args),
         Command::Call(args) => call::call(args),
         Command::Dump(args) => dump::dump(&args),
+        Command::Function(args) => function::function(args, registry, run),
         Command::Reload => {
             print("reload does nothing: a running process follows its configuration file by itself\n")
         }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     backoff::Backoff,
     config::{ComponentConfig, RuntimeConfig},
-    managed::{Managed, Opener, Prepare, Ready, Select, is_fatal},
+    managed::{KEY_PREFIX, Managed, Opener, Prepare, Ready, Select, is_fatal, scope},
     part::{Member, Parts},
     secrets::Secrets,
 };
@@ -155,8 +155,9 @@ impl Opening<'_> {
             select,
             |config, prefix| {
                 let bounds = config.bigger_than.iter();
-                let bounds = bounds.map(|(key, bound)| Ok((prefix.apply_once(key)?, *bound)));
-                Ok(Box::new(Bounds(bounds.collect::<Result<_>>()?)))
+                let bounds: Vec<_> = bounds.map(|(key, bound)| (key.clone(), *bound)).collect();
+                prefixed(&bounds, prefix)?;
+                Ok(Box::new(Bounds(bounds)))
             },
         )
     }
@@ -219,13 +220,10 @@ impl Opening<'_> {
 
     /// Takes `keyPrefix` out of the settings of kinds whose keys are prefixed.
     fn prefix(&self, section: &str, name: &str, config: &mut ComponentConfig) -> Result<KeyPrefix> {
-        let scope = match section {
-            "lock" => Scope::Lock,
-            "sequencer" => Scope::Sequencer,
-            "state" => Scope::State,
-            _ => return KeyPrefix::new(Scope::State, None, "", ""),
+        let Some(scope) = scope(section) else {
+            return KeyPrefix::new(Scope::State, None, "", "");
         };
-        let strategy = config.settings.take_text("keyPrefix");
+        let strategy = config.settings.take_text(KEY_PREFIX);
         KeyPrefix::new(scope, strategy.as_deref(), &self.context.app_id, name)
     }
 }
@@ -282,15 +280,23 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-struct Bounds(BiggerThan);
+/// What ids of keys must be greater than; the keys without their prefix.
+struct Bounds(Vec<(String, i64)>);
+
+fn prefixed(bounds: &[(String, i64)], prefix: &KeyPrefix) -> Result<BiggerThan> {
+    let bounds = bounds.iter();
+    bounds
+        .map(|(key, bound)| Ok((prefix.apply_once(key)?, *bound)))
+        .collect()
+}
 
 #[async_trait]
 impl Prepare<dyn Sequencer> for Bounds {
-    async fn prepare(&self, sequencer: &dyn Sequencer) -> Result<()> {
+    async fn prepare(&self, sequencer: &dyn Sequencer, prefix: &KeyPrefix) -> Result<()> {
         if self.0.is_empty() {
             return Ok(());
         }
-        sequencer.ensure_bigger_than(&self.0).await
+        sequencer.ensure_bigger_than(&prefixed(&self.0, prefix)?).await
     }
 }
 

@@ -113,8 +113,13 @@ pub fn load(file: &Path, registry: &Registry, env: Env<'_>) -> Result<Loaded, Re
 
 /// The built-in configuration: everything in one process, nothing needed beside it.
 pub fn standalone(registry: &Registry, env: Env<'_>) -> Result<Loaded, Report> {
+    built_in(STANDALONE, registry, env)
+}
+
+/// A configuration of the program's own, as JSON.
+pub fn built_in(text: &str, registry: &Registry, env: Env<'_>) -> Result<Loaded, Report> {
     let name = "built-in configuration".into();
-    let read = read(STANDALONE.as_bytes(), Format::Json, &name, registry, env);
+    let read = read(text.as_bytes(), Format::Json, &name, registry, env);
     usable(read, None, PathBuf::new())
 }
 
@@ -192,6 +197,7 @@ fn read(bytes: &[u8], format: Format, file: &Arc<str>, registry: &Registry, env:
     // Where something is wrong, what refers to it would seem so too.
     if !findings.has_errors() {
         references::check_plane(&config, &root);
+        references::check_functions(&config, &findings);
     }
     if let Some(token) = env("LAYOTTO_ADMIN_TOKEN").filter(|token| !token.is_empty()) {
         config.admin.token = Some(Secret::new(token));

@@ -2,6 +2,7 @@
 
 mod actuator;
 mod admin;
+mod answer;
 pub mod assemble;
 mod backoff;
 mod banner;
@@ -10,11 +11,14 @@ mod components;
 pub mod config;
 mod data_dir;
 mod facts;
+mod functions;
 pub mod logging;
 mod managed;
+mod memory;
 mod metrics_page;
 mod part;
 mod plane;
+mod pprof;
 mod process_metrics;
 mod reload;
 mod schema;

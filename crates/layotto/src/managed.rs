@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use layotto_api::Slot;
-use layotto_core::{Component, Context, Error, ErrorKind, Kind, Registry, Result, Settings, health::Status};
+use layotto_core::{
+    Component, Context, Error, ErrorKind, Kind, Registry, Result, Settings,
+    health::Status,
+    key_prefix::{KeyPrefix, Scope},
+};
 use tokio::sync::Mutex;
 
 use crate::{backoff::Backoff, config::ComponentConfig, part::Member, secrets::Secrets};
@@ -35,11 +39,24 @@ pub trait Managed: Send + Sync {
     async fn close(&self);
 }
 
+/// The setting that says how keys are prefixed.
+pub const KEY_PREFIX: &str = "keyPrefix";
+
+/// What the keys of a section belong to; `None` where they are not prefixed.
+pub fn scope(section: &str) -> Option<Scope> {
+    match section {
+        "lock" => Some(Scope::Lock),
+        "sequencer" => Some(Scope::Sequencer),
+        "state" => Some(Scope::State),
+        _ => None,
+    }
+}
+
 /// What is done to a component once it is open, before calls reach it.
 #[async_trait]
 pub trait Prepare<T: ?Sized>: Send + Sync {
-    /// An error keeps the component out of use, with its kind and text.
-    async fn prepare(&self, component: &T) -> Result<()>;
+    /// An error keeps the component out of use, with its kind and text. Keys get `prefix`.
+    async fn prepare(&self, component: &T, prefix: &KeyPrefix) -> Result<()>;
 }
 
 /// Nothing to do.
@@ -47,7 +64,7 @@ pub struct Ready;
 
 #[async_trait]
 impl<T: ?Sized + Sync> Prepare<T> for Ready {
-    async fn prepare(&self, _: &T) -> Result<()> {
+    async fn prepare(&self, _: &T, _: &KeyPrefix) -> Result<()> {
         Ok(())
     }
 }
@@ -89,10 +106,11 @@ impl<T: ?Sized + Component> Opener<T> {
             let text = format!("component type {type_name} is not supported yet");
             Error::unavailable(text).with_detail(layotto_api::status::REASON, "NOT_SUPPORTED")
         })?;
-        let settings = self
+        let mut settings = self
             .secrets
             .inject(self.settings(), &self.config.secret_ref)
             .await?;
+        self.take_prefix(&mut settings)?;
         let refs = self.secrets.refs(&self.config.component_ref)?;
         info.open(
             &settings,
@@ -102,6 +120,19 @@ impl<T: ?Sized + Component> Opener<T> {
             },
         )
         .await
+    }
+
+    /// Takes the prefix of keys that a secret named, if one did: that of the metadata is known before.
+    fn take_prefix(&self, settings: &mut Settings) -> Result<()> {
+        let Some(scope) = scope(&self.section) else {
+            return Ok(());
+        };
+        let Some(strategy) = settings.take_text(KEY_PREFIX) else {
+            return Ok(());
+        };
+        let prefix = KeyPrefix::new(scope, Some(&strategy), &self.context.app_id, &self.slot.name)?;
+        self.slot.set_prefix(prefix);
+        Ok(())
     }
 
     fn settings(&self) -> Settings {
@@ -118,7 +149,7 @@ impl<T: ?Sized + Component> Opener<T> {
     async fn try_open(&self) -> Result<()> {
         let component = self.make().await?;
         let before = self.slot.get().ok();
-        let fit = self.prepare.prepare(&component).await;
+        let fit = self.prepare.prepare(&component, self.slot.prefix()).await;
         let is_fit = fit.is_ok();
         let well = match fit {
             Ok(()) => ping(&*component).await,

@@ -9,6 +9,7 @@ mod portraits;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    future::Future,
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -29,20 +30,20 @@ use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
 use self::{
-    build::Built,
+    build::{Built, Opened},
     open::{Open, mesh_settings},
 };
 pub use self::{
     directory::{Bound, Directory},
     inside::runtime,
 };
-use crate::config::Config;
+use crate::config::{Config, StreamFilter};
 
 /// How long connections of a listener that was removed may finish what they began.
 const REMOVED: Duration = Duration::from_secs(30);
 
-/// Gives the stream filters that belong to the process rather than to the data plane, by type.
-pub type OwnFilters = Box<dyn Fn(&str) -> Option<Arc<dyn Filter>> + Send + Sync>;
+/// Gives the stream filters that belong to the process rather than to the data plane.
+pub type OwnFilters = Box<dyn Fn(&StreamFilter) -> Option<Arc<dyn Filter>> + Send + Sync>;
 
 /// What the data plane is given once, at the start.
 pub struct Parts {
@@ -103,8 +104,14 @@ pub async fn bind(config: &Config) -> anyhow::Result<Sockets> {
 }
 
 impl Plane {
-    /// Serves what `config` says over `sockets`.
-    pub async fn start(parts: Parts, config: &Config, sockets: Sockets) -> anyhow::Result<Self> {
+    /// Serves what `config` says over `sockets`. `prepared` is awaited once there are clusters, and
+    /// before a listener accepts.
+    pub async fn start(
+        parts: Parts,
+        config: &Config,
+        sockets: Sockets,
+        prepared: impl Future<Output = ()>,
+    ) -> anyhow::Result<Self> {
         let plane = Self {
             parts,
             running: Mutex::default(),
@@ -112,7 +119,11 @@ impl Plane {
         };
         let mut running = plane.running.lock().await;
         let built = plane.build(config, &running)?;
-        plane.put_up(&mut running, built, sockets);
+        let opened = plane.open(&built)?;
+        built.clusters.start();
+        plane.parts.directory.replace_clusters(built.clusters.clone());
+        prepared.await;
+        plane.put_up(&mut running, built, opened, sockets);
         drop(running);
         Ok(plane)
     }
@@ -134,8 +145,15 @@ impl Plane {
             };
             sockets.insert(listener.name.clone(), socket);
         }
+        let opened = match self.open(&built) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.keep_names(&running);
+                return Err(error);
+            }
+        };
         let changes = changes(&running, &built);
-        self.put_up(&mut running, built, sockets);
+        self.put_up(&mut running, built, opened, sockets);
         Ok(changes)
     }
 
@@ -159,18 +177,23 @@ impl Plane {
     }
 
     /// Uses what was built. Nothing fails here.
-    fn put_up(&self, running: &mut Running, built: Built, mut sockets: Sockets) {
+    fn put_up(&self, running: &mut Running, built: Built, opened: Vec<Opened>, mut sockets: Sockets) {
         built.clusters.start();
         let mut before = std::mem::take(&mut running.listeners);
-        for mut planned in built.listeners {
+        for (mut planned, opened) in built.listeners.into_iter().zip(opened) {
             let name = planned.config.name.clone();
             let open = match (planned.drain.take(), before.remove(&name)) {
-                (None, Some(open)) => open.become_(planned),
+                (None, Some(open)) => open.become_(planned, opened),
                 (drain, moved) => {
                     // The old one finishes what it began.
                     moved.into_iter().for_each(|open| self.close(open));
                     let drain = drain.expect("invariant: only what is there stays");
-                    Open::new(planned, drain, sockets.remove(&name), &self.parts.metrics)
+                    Open::new(
+                        (planned, opened),
+                        drain,
+                        sockets.remove(&name),
+                        &self.parts.metrics,
+                    )
                 }
             };
             running.listeners.insert(name, open);
@@ -179,15 +202,21 @@ impl Plane {
             tracing::info!(listener = name, "listener removed");
             self.close(open);
         }
-        let names: Vec<&str> = running.listeners.keys().map(String::as_str).collect();
-        self.parts.metrics.keep_listeners(&names);
+        self.keep_names(running);
         let sources = built.clusters.iter().cloned();
         let sources = sources.map(|cluster| cluster as Arc<dyn Source>).collect();
         self.parts.metrics.set_sources(sources);
+        self.parts.directory.replace_clusters(built.clusters.clone());
         running.clusters = built.clusters;
         let entries = running.listeners.iter();
         let entries = entries.map(|(name, open)| (name.clone(), open.entry()));
         self.parts.directory.replace(entries.collect());
+    }
+
+    /// Lets the metrics forget listeners that do not run.
+    fn keep_names(&self, running: &Running) {
+        let names: Vec<&str> = running.listeners.keys().map(String::as_str).collect();
+        self.parts.metrics.keep_listeners(&names);
     }
 
     /// Lets connections finish what they began, for as long as a drain may take.

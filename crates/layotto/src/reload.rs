@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{self, Config, Loaded, stamp},
+    functions::Guests,
     plane::Plane,
 };
 
@@ -52,6 +53,8 @@ pub struct Reload {
     pub registry: Arc<Registry>,
     /// What is changed.
     pub plane: Arc<Plane>,
+    /// The functions.
+    pub guests: Guests,
     /// What is shown of it.
     pub shown: Shown,
     /// Asks for a look at the file now.
@@ -126,8 +129,10 @@ impl Reload {
         for finding in loaded.report.warnings() {
             tracing::warn!("{finding}");
         }
+        let prepared = self.guests.prepare(&loaded.config).await;
         match self.plane.apply(&loaded.config).await {
             Ok(changes) => {
+                self.guests.apply(&loaded.config).await;
                 if fixed(&self.shown.current()) != fixed(&loaded.shown) {
                     tracing::warn!(
                         "changes outside of listeners, routers and clusters take effect at the next start"
@@ -137,6 +142,7 @@ impl Reload {
                 tracing::info!(added = ?changes.added, removed = ?changes.removed, "configuration applied");
             }
             Err(error) => {
+                self.guests.forget(&prepared).await;
                 tracing::error!(
                     error = format!("{error:#}"),
                     "the changed configuration cannot be used, nothing changes"
@@ -153,7 +159,7 @@ fn folders(config: &Config, file: &Path) -> Vec<PathBuf> {
         .server
         .routers
         .iter()
-        .map(|router| router.router_configs.clone());
+        .map(|router| router.config.router_configs.clone());
     let all = routers.chain([config.clusters.clusters_configs.clone()]);
     all.filter(|folder| !folder.is_empty())
         .flat_map(|folder| [PathBuf::from(&folder), beside.join(&folder)])
@@ -165,6 +171,7 @@ fn fixed(shown: &Value) -> Value {
     let mut fixed = shown.clone();
     if let Some(root) = fixed.as_object_mut() {
         root.remove("cluster_manager");
+        root.remove("wasm_global_plugins");
     }
     let Some(server) = fixed.pointer_mut("/servers/0").and_then(Value::as_object_mut) else {
         return fixed;

@@ -56,7 +56,7 @@ pub(super) struct CallArgs {
     list: bool,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<GoDuration>().map_err(|error| error.to_string())?;
     Ok(parsed.0)
 }
@@ -212,10 +212,7 @@ fn message(method: &MethodDescriptor, text: &str) -> Result<DynamicMessage, Fail
 fn metadata(headers: &[String]) -> Result<MetadataMap, String> {
     let mut metadata = MetadataMap::new();
     for header in headers {
-        let (name, value) = header
-            .split_once(':')
-            .ok_or_else(|| format!("header {header:?}: expected NAME: VALUE"))?;
-        let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
+        let (name, value) = split_header(header)?;
         let wrong = |what: &str| format!("header {name:?}: the {what} is not allowed in metadata");
         if name.ends_with("-bin") {
             let key: BinaryMetadataKey = name.parse().map_err(|_| wrong("name"))?;
@@ -228,6 +225,14 @@ fn metadata(headers: &[String]) -> Result<MetadataMap, String> {
         }
     }
     Ok(metadata)
+}
+
+/// A name in lower case, and a value.
+pub(super) fn split_header(line: &str) -> Result<(String, &str), String> {
+    let (name, value) = line
+        .split_once(':')
+        .ok_or_else(|| format!("header {line:?}: expected NAME: VALUE"))?;
+    Ok((name.trim().to_ascii_lowercase(), value.trim()))
 }
 
 fn add_token(metadata: &mut MetadataMap, token: &Secret) -> Result<(), &'static str> {

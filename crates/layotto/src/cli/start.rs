@@ -138,7 +138,7 @@ struct Compatibility {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Gates(Vec<String>);
 
-fn level(text: &str) -> Result<LevelFilter, String> {
+pub(super) fn level(text: &str) -> Result<LevelFilter, String> {
     logging::level(text).ok_or_else(|| format!("expected one of: {}", logging::LEVELS))
 }
 
@@ -208,7 +208,7 @@ pub(super) fn load(file: Option<&Path>, registry: &Registry) -> Result<Loaded, R
     }
 }
 
-fn unusable(report: &Report) -> String {
+pub(super) fn unusable(report: &Report) -> String {
     let mut text = match report.errors.len() {
         1 => "the configuration has an error".to_owned(),
         many => format!("the configuration has {many} errors"),

@@ -1,13 +1,27 @@
 //! Names that upstream knows, and which of them this build has.
 
-/// Stream filters of the process itself.
-pub(super) const OWN_STREAM_FILTERS: &[&str] = &["actuator_filter"];
+/// Stream filters of the process itself, and what is said of them.
+pub(super) const OWN_STREAM_FILTERS: &[(&str, &str)] = &[
+    (
+        super::ACTUATOR,
+        "The health of the process: see [operations](../guide/operations.md#health). No options.",
+    ),
+    (
+        crate::functions::LAYOTTO,
+        "Functions in WebAssembly: see [Layotto](filters/Layotto.md).",
+    ),
+    (
+        crate::functions::WASM_FILTER,
+        "Installs and removes functions: see [wasm_filter](filters/wasm_filter.md). No options.",
+    ),
+    (
+        crate::functions::PROXYWASM,
+        "Proxy-Wasm plug-ins on proxied traffic: see [proxywasm](filters/proxywasm.md).",
+    ),
+];
 
 /// Stream filters that this build does not have yet and whose absence lets nobody in.
 pub(super) const LATER_STREAM_FILTERS: &[&str] = &[
-    "wasm_filter",
-    "Layotto",
-    "proxywasm",
     "mirror",
     "gzip",
     "header_to_metadata",

@@ -20,6 +20,7 @@ use super::{
     reader::{Field, Object, list_of},
     references, runtime,
 };
+use crate::functions;
 
 /// The listeners of the server.
 pub(super) struct Listeners;
@@ -181,7 +182,7 @@ fn stream_filter(field: &Field<'_>) -> Option<StreamFilter> {
             (Some(kind), Some(config)) => config.filter_config(kind)?,
             (Some(kind), None) => build_without_config(kind, o.field())?,
             (None, _) if !is_known_stream_filter(&type_field, type_name) => return None,
-            (None, config) => config.map(|field| field.node.to_json()).unwrap_or_default(),
+            (None, config) => own_config(type_name, o.field(), config)?,
         };
         Some(StreamFilter {
             type_name: type_name.to_owned(),
@@ -189,6 +190,16 @@ fn stream_filter(field: &Field<'_>) -> Option<StreamFilter> {
             place: o.field().place().clone(),
         })
     })?
+}
+
+/// The configuration of a filter that is not the data plane's.
+fn own_config(type_name: &str, filter: &Field<'_>, config: Option<Field<'_>>) -> Option<Json> {
+    let config = config.map(|field| field.node.to_json()).unwrap_or_default();
+    if let Err(error) = functions::check(type_name, &config) {
+        filter.refuse_built(error.under("config"));
+        return None;
+    }
+    Some(config)
 }
 
 fn build_without_config(kind: &Kind, field: &Field<'_>) -> Option<Json> {
@@ -202,7 +213,7 @@ fn build_without_config(kind: &Kind, field: &Field<'_>) -> Option<Json> {
 }
 
 fn is_known_stream_filter(field: &Field<'_>, type_name: &str) -> bool {
-    if known::OWN_STREAM_FILTERS.contains(&type_name) {
+    if known::OWN_STREAM_FILTERS.iter().any(|(own, _)| *own == type_name) {
         return true;
     }
     if known::LATER_STREAM_FILTERS.contains(&type_name) {
@@ -220,7 +231,7 @@ fn is_known_stream_filter(field: &Field<'_>, type_name: &str) -> bool {
     let built = KINDS
         .iter()
         .map(|kind| kind.name)
-        .chain(known::OWN_STREAM_FILTERS.iter().copied());
+        .chain(known::OWN_STREAM_FILTERS.iter().map(|(own, _)| *own));
     let known = built.chain(known::LATER_STREAM_FILTERS.iter().chain(known::GUARDS).copied());
     field.error(format!("found {type_name:?}, expected {}", list_of(known)));
     false

@@ -1,6 +1,6 @@
 //! The typed configuration of the process: what the rest of the program sees of a file.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use layotto_core::{Secret, Settings, health::Required};
 pub use layotto_mesh::Address;
@@ -9,7 +9,7 @@ use layotto_mesh::{
     cluster::config::ClusterManager,
     metrics::Matcher,
     proxy::{config::ProxyConfig, tcp},
-    router::config::RouterConfig,
+    router::{Table, config::RouterConfig},
     tap::tcpcopy,
     tls::config::TlsContext,
     trace::zipkin,
@@ -18,6 +18,7 @@ use serde_json::Value as Json;
 use tracing::level_filters::LevelFilter;
 
 use super::report::Place;
+use crate::functions::{Global, WASM_FILTER};
 
 /// The type of the stream filter that shows the health of the process.
 pub const ACTUATOR: &str = "actuator_filter";
@@ -37,6 +38,10 @@ pub struct Config {
     pub tracing: Option<Tracing>,
     /// The administration surface.
     pub admin: Admin,
+    /// `wasm_global_plugins`: modules that functions may name.
+    pub wasm_plugins: Vec<Global>,
+    /// `pprof`: where profiles are given; `None`: nowhere.
+    pub pprof: Option<Address>,
     /// Where the process id is written.
     pub pid: Option<PathBuf>,
 }
@@ -57,9 +62,18 @@ pub struct Server {
     /// `processor`: threads that serve calls; `None` lets the program choose.
     pub processor: Option<usize>,
     /// `routers`: which requests go where; names are unique.
-    pub routers: Vec<RouterConfig>,
+    pub routers: Vec<Router>,
     /// What is served, and where.
     pub listeners: Vec<Listener>,
+}
+
+/// One router.
+#[derive(Debug, Clone)]
+pub struct Router {
+    /// What the file says.
+    pub config: RouterConfig,
+    /// The routes, built of it.
+    pub table: Arc<Table>,
 }
 
 /// One listener.
@@ -129,6 +143,18 @@ impl Listener {
         self.stream_filters
             .iter()
             .any(|filter| filter.type_name == ACTUATOR)
+    }
+
+    /// Whether functions are administered on it.
+    pub fn administers_functions(&self) -> bool {
+        self.stream_filters
+            .iter()
+            .any(|filter| filter.type_name == WASM_FILTER)
+    }
+
+    /// Whether filters of it answer without a route.
+    pub fn needs_no_route(&self) -> bool {
+        self.shows_health() || self.administers_functions()
     }
 }
 

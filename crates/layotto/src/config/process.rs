@@ -1,6 +1,6 @@
 //! The root of the file: the server, metrics, tracing, administration.
 
-use std::{collections::HashSet, path::PathBuf, time::Duration};
+use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use layotto_core::{Registry, Secret};
 use layotto_mesh::{
@@ -16,20 +16,22 @@ use tracing::level_filters::LevelFilter;
 use super::{
     known,
     listener::Listeners,
-    model::{Address, Admin, Config, PrometheusSink, Server, Tracing, TracingDriver},
+    model::{Address, Admin, Config, PrometheusSink, Router, Server, Tracing, TracingDriver},
     others,
     reader::{Field, Object, list_of},
 };
-use crate::logging;
+use crate::{functions::Global, logging};
+
+/// Where upstream gives profiles.
+const PPROF_PORT: u16 = 9090;
 
 /// Reads the whole file.
 pub(super) fn read(root: &Field<'_>, registry: &Registry) -> Config {
     root.object(|o| {
         o.later(&["dynamic_resources", "static_resources", "node"]);
         o.later(&["uds_dir", "inherit_old_mosnconfig", "plugin", "third_part_codec"]);
-        o.later(&["extends", "wasm_global_plugins"]);
+        o.later(&["extends"]);
         o.ignore(&["disable_upgrade", "close_graceful"]);
-        pprof(o);
         let (metrics, stats_matcher) = o
             .get("metrics")
             .and_then(|field| metrics(&field))
@@ -39,7 +41,12 @@ pub(super) fn read(root: &Field<'_>, registry: &Registry) -> Config {
             stats_matcher,
             metrics,
             tracing: o.get("tracing").and_then(|field| tracing(&field)),
+            pprof: o.get("pprof").and_then(|field| pprof(&field)),
             pid: path(o, "pid"),
+            wasm_plugins: o
+                .get("wasm_global_plugins")
+                .map(|field| wasm_plugins(&field))
+                .unwrap_or_default(),
             clusters: o
                 .get("cluster_manager")
                 .and_then(|field| clusters(&field))
@@ -66,15 +73,30 @@ fn clusters(field: &Field<'_>) -> Option<ClusterManager> {
     }
 }
 
-fn pprof(o: &Object<'_>) {
-    let Some(field) = o.get("pprof") else { return };
-    field.object(|o| {
-        o.ignore(&["port_value", "endpoint"]);
-        if o.get("debug").and_then(|debug| debug.boolean()) == Some(true) {
-            o.field()
-                .unsupported("pprof is not supported yet and has no effect");
+fn wasm_plugins(field: &Field<'_>) -> Vec<Global> {
+    let mut plugins: Vec<Global> = Vec::new();
+    for field in field.list() {
+        let Some(plugin) = field.typed::<Global>(&[]) else {
+            continue;
+        };
+        match plugin.check(&plugins) {
+            Ok(()) => plugins.push(plugin),
+            Err(error) => field.refuse_built(error),
         }
-    });
+    }
+    plugins
+}
+
+fn pprof(field: &Field<'_>) -> Option<Address> {
+    field.object(|o| {
+        let debug = o.get("debug").and_then(|debug| debug.boolean());
+        let host = text(o, "endpoint").unwrap_or_else(|| "127.0.0.1".to_owned());
+        let port = match o.get("port_value") {
+            Some(port) => port.port()?,
+            None => PPROF_PORT,
+        };
+        (debug == Some(true)).then_some(Address::Tcp { host, port })
+    })?
 }
 
 fn only_server(o: &Object<'_>, registry: &Registry) -> Option<Server> {
@@ -116,28 +138,31 @@ fn server(o: &Object<'_>, registry: &Registry) -> Server {
     }
 }
 
-fn routers(o: &Object<'_>) -> Vec<RouterConfig> {
+fn routers(o: &Object<'_>) -> Vec<Router> {
     let Some(field) = o.get("routers") else {
         return Vec::new();
     };
     let mut names = HashSet::new();
     let mut routers = Vec::new();
     for field in field.list() {
-        let Some(router) = field.typed::<RouterConfig>(others::ROUTERS) else {
+        let Some(config) = field.typed::<RouterConfig>(others::ROUTERS) else {
             continue;
         };
-        if let Err(error) = Table::new(&router, KINDS) {
-            field.refuse_built(error);
-            continue;
-        }
-        if !names.insert(router.router_config_name.clone()) {
+        let table = match Table::new_in(&config, KINDS, &[field.folder()]) {
+            Ok(table) => Arc::new(table),
+            Err(error) => {
+                field.refuse_built(error);
+                continue;
+            }
+        };
+        if !names.insert(config.router_config_name.clone()) {
             field.error(format!(
                 "another router is called {:?} too",
-                router.router_config_name
+                config.router_config_name
             ));
             continue;
         }
-        routers.push(router);
+        routers.push(Router { config, table });
     }
     routers
 }
@@ -282,23 +307,13 @@ fn tracing_driver(field: &Field<'_>, config: Option<&Field<'_>>, enabled: bool) 
     }
 }
 
-fn zipkin(config: &Field<'_>) -> Option<zipkin::Config> {
-    config.object(|o| {
-        let rate = o.get("sample_rate");
-        let config = zipkin::Config {
-            service_name: text(o, "service_name").unwrap_or_default(),
-            reporter_endpoint: text(o, "reporter_endpoint").unwrap_or_default(),
-            recorder_host_post: text(o, "recorder_host_post").unwrap_or_default(),
-            sample_rate: rate
-                .and_then(|field| field.number("a number from 0 to 1"))
-                .unwrap_or(1.0),
-        };
-        match config.check() {
-            Ok(()) => Some(config),
-            Err(error) => {
-                o.field().refuse_built(error);
-                None
-            }
+fn zipkin(field: &Field<'_>) -> Option<zipkin::Config> {
+    let config = field.typed::<zipkin::Config>(&[])?;
+    match config.check() {
+        Ok(()) => Some(config),
+        Err(error) => {
+            field.refuse_built(error);
+            None
         }
-    })?
+    }
 }

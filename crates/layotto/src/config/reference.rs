@@ -23,6 +23,7 @@ use schemars::{JsonSchema, schema_for};
 
 use self::keys::of_schema;
 use super::{known, others, reader::Others};
+use crate::functions::{self, Global};
 
 /// A part of the file and its keys.
 #[derive(Debug)]
@@ -143,11 +144,20 @@ pub fn sections() -> Vec<Section> {
         typed::<zipkin::Config>("Tracing with Zipkin", "tracing.config", "", &[]),
         table("Administration", "admin", "", tables::ADMIN),
         table("Profiling", "pprof", "", tables::PPROF),
+        typed::<Global>(
+            "Global plug-ins",
+            "wasm_global_plugins[]",
+            "Modules that functions name by `from_wasm_plugin`. Nothing is loaded before one does.",
+            &[],
+        ),
     ]
 }
 
 /// The options of a stream filter; `None`: there is no such filter with options.
 pub fn stream_filter(name: &str) -> Option<Vec<Key>> {
+    if [functions::LAYOTTO, functions::PROXYWASM].contains(&name) {
+        return Some(of_schema(&functions::schema()));
+    }
     let kind = KINDS.iter().find(|kind| kind.name == name)?;
     let schema = (kind.schema)().to_value();
     let mut keys = of_schema(&schema);
@@ -217,10 +227,8 @@ fn stream_filters() -> Section {
         let text = format!("See [{0}](filters/{0}.md).", kind.name);
         type_key(kind.name, Status::Supported, text)
     });
-    let own = known::OWN_STREAM_FILTERS.iter().map(|name| {
-        let text = "The health of the process: see [operations](../guide/operations.md#health). No options.";
-        type_key(name, Status::Supported, text.to_owned())
-    });
+    let own = known::OWN_STREAM_FILTERS.iter();
+    let own = own.map(|(name, text)| type_key(name, Status::Supported, (*text).to_owned()));
     let later = known::LATER_STREAM_FILTERS.iter();
     let later = later.map(|name| type_key(name, Status::Later, "Has no effect.".to_owned()));
     let guards = known::GUARDS.iter().map(|name| {

@@ -13,7 +13,7 @@ use super::{
     reader::{Field, child_path, list_of},
     report::{Findings, Place},
 };
-use crate::facts;
+use crate::{facts, functions};
 
 /// Advises on what leads nowhere: routers and clusters that are named and not there, clusters
 /// without hosts, words that are taken for others. `root` is the file that `config` was read from.
@@ -26,11 +26,11 @@ pub(super) fn check_plane(config: &Config, root: &Field<'_>) {
         .server
         .routers
         .iter()
-        .map(|router| &*router.router_config_name);
+        .map(|router| &*router.config.router_config_name);
     let routers: HashSet<&str> = routers.collect();
     for (index, router) in config.server.routers.iter().enumerate() {
         let at = format!("servers[0].routers[{index}]");
-        for (path, name) in targets(router, &at).filter(|(_, name)| !clusters.contains(*name)) {
+        for (path, name) in targets(&router.config, &at).filter(|(_, name)| !clusters.contains(*name)) {
             root.advise_at(
                 &path,
                 format!("no cluster is called {name:?}: its requests are answered with an error"),
@@ -39,7 +39,7 @@ pub(super) fn check_plane(config: &Config, root: &Field<'_>) {
     }
     for listener in &config.server.listeners {
         match &listener.terminal {
-            Terminal::Proxy(proxy) if !listener.shows_health() => {
+            Terminal::Proxy(proxy) if !listener.needs_no_route() => {
                 let name = &*proxy.router_config_name;
                 if !name.is_empty() && !routers.contains(name) {
                     root.advise_at(
@@ -174,6 +174,35 @@ pub(super) fn check(runtime: &RuntimeConfig, findings: &Findings) {
                 "component_ref.config_store",
                 component,
                 findings,
+            );
+        }
+    }
+}
+
+/// Reports functions that name a module which is not there.
+pub(super) fn check_functions(config: &Config, findings: &Findings) {
+    let filters = config
+        .server
+        .listeners
+        .iter()
+        .flat_map(|listener| &listener.stream_filters);
+    let known = match config.wasm_plugins.as_slice() {
+        [] => "there are none".to_owned(),
+        plugins => format!(
+            "expected {}",
+            list_of(plugins.iter().map(|plugin| &plugin.plugin_name))
+        ),
+    };
+    for filter in filters {
+        let unresolved = functions::unresolved(&filter.type_name, &filter.config, &config.wasm_plugins);
+        for (path, named) in unresolved {
+            let place = Place {
+                path: child_path(&filter.place.path, &format!("config.{path}")),
+                ..filter.place.clone()
+            };
+            findings.error(
+                place,
+                format!("no plug-in of wasm_global_plugins is called {named:?}; {known}"),
             );
         }
     }

@@ -1,5 +1,5 @@
-//! Builds everything that a configuration says, and changes nothing: what cannot be built is an
-//! error before anything is used.
+//! From a configuration to what serves it, in two steps. What is built changes nothing outside:
+//! what cannot be built is an error before anything is used. What is opened writes files.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -23,7 +23,7 @@ use layotto_mesh::{
 use super::{Plane, Running, open::Open, portraits::Portraits};
 use crate::config::{self, Config, StreamFilter, Terminal};
 
-/// A configuration of which everything was built and nothing is used yet.
+/// A configuration of which everything was built, and nothing is opened or used yet.
 pub struct Built {
     pub clusters: Arc<Clusters>,
     pub listeners: Vec<Planned>,
@@ -32,21 +32,35 @@ pub struct Built {
 /// A listener to be.
 pub struct Planned {
     pub config: config::Listener,
-    pub end: End,
-    pub tls: Option<Acceptor>,
-    pub tcpcopy: Option<Arc<Tcpcopy>>,
     pub filters: Vec<(StreamFilter, Arc<dyn Filter>)>,
+    pub tls: Option<Acceptor>,
     /// Ends its connections; `None`: as it does already.
     pub drain: Option<drain::Signal>,
     pub watch: drain::Watch,
+    end: End,
+    /// The traffic dump that goes on.
+    tcpcopy: Option<Arc<Tcpcopy>>,
+}
+
+/// What stands at the end of the filters.
+enum End {
+    Runtime(Arc<dyn filter::Terminal>),
+    Proxy { table: Arc<Table>, http: Http },
+    Tcp(Arc<TcpProxy>),
+}
+
+/// What a listener serves, with all that it writes to.
+pub struct Opened {
+    pub serves: Serves,
+    pub tcpcopy: Option<Arc<Tcpcopy>>,
 }
 
 /// What answers.
-pub enum End {
+pub enum Serves {
     /// Requests.
     Front(Box<Front>),
     /// Connections.
-    Tcp(TcpProxy),
+    Tcp(Arc<TcpProxy>),
 }
 
 impl Built {
@@ -79,18 +93,20 @@ struct Shared<'c> {
 impl Plane {
     /// Builds all of `config`; what did not change is taken over from `running`.
     pub(super) fn build(&self, config: &Config, running: &Running) -> anyhow::Result<Built> {
-        let clusters = Arc::new(Clusters::build_in(
-            &config.clusters,
-            std::slice::from_ref(&self.parts.folder),
-            Some(&running.clusters),
-        )?);
-        let tables = config.server.routers.iter().map(|router| {
-            let name = router.router_config_name.as_str();
-            let table = Table::new(router, KINDS).with_context(|| format!("router {name}"))?;
-            Ok((name, Arc::new(table)))
-        });
+        let folders = std::slice::from_ref(&self.parts.folder);
+        let clusters = Clusters::build_in(&config.clusters, folders, Some(&running.clusters))?;
+        let clusters = Arc::new(clusters);
+        for router in &config.server.routers {
+            // They were read with the file, at the start before there was a log.
+            if let Some(folder) = router.config.folder(folders) {
+                let (router, folder) = (&router.config.router_config_name, folder.display());
+                tracing::info!(router, %folder, "virtual hosts are files of a folder");
+            }
+        }
+        let routers = config.server.routers.iter();
+        let tables = routers.map(|router| (&*router.config.router_config_name, Arc::clone(&router.table)));
         let shared = Shared {
-            tables: tables.collect::<anyhow::Result<_>>()?,
+            tables: tables.collect(),
             clusters,
         };
         let listeners = config.server.listeners.iter();
@@ -123,15 +139,11 @@ impl Plane {
                 (Some(signal), watch)
             }
         };
-        let mut chain: Vec<_> = filters.iter().map(|(_, filter)| Arc::clone(filter)).collect();
-        let tcpcopy = self.tcpcopy(listener, before)?;
-        if let (Some(dump), Terminal::Grpc(_)) = (&tcpcopy, &listener.terminal) {
-            chain.push(Arc::new(Portraits(Arc::clone(dump))));
-        }
+        let same_dump = |open: &&Open| open.is_at(listener) && open.config.tcpcopy == listener.tcpcopy;
         Ok(Planned {
-            end: self.end(listener, chain, shared, &watch)?,
+            end: self.end(listener, shared, &watch)?,
             tls: acceptor(listener, &self.parts.folder)?,
-            tcpcopy,
+            tcpcopy: before.filter(same_dump).and_then(|open| open.tcpcopy.clone()),
             config: listener.clone(),
             filters,
             drain,
@@ -142,30 +154,66 @@ impl Plane {
     fn end(
         &self,
         listener: &config::Listener,
-        filters: Vec<Arc<dyn Filter>>,
         shared: &Shared<'_>,
         watch: &drain::Watch,
     ) -> anyhow::Result<End> {
-        let clusters = Arc::clone(&shared.clusters);
-        let front = match &listener.terminal {
+        Ok(match &listener.terminal {
             Terminal::Grpc(_) => {
                 let Some(runtime) = self.parts.runtimes.get(&listener.name) else {
                     bail!("a runtime can only be added by a restart");
                 };
-                Front::over(&listener.name, filters, Arc::clone(runtime))
+                End::Runtime(Arc::clone(runtime))
             }
             Terminal::Proxy(proxy) => {
                 let table = shared.tables.get(proxy.router_config_name.as_str());
-                let table = table.cloned().unwrap_or_default();
-                let http = Http::new(Settings::of(proxy)?, watch.clone());
-                Front::proxy(&listener.name, filters, table, clusters, http)
+                End::Proxy {
+                    table: table.cloned().unwrap_or_default(),
+                    http: Http::new(Settings::of(proxy)?, watch.clone()),
+                }
             }
             Terminal::TcpProxy(config) => {
-                return Ok(End::Tcp(TcpProxy::build(config, clusters)?));
+                let proxy = TcpProxy::build(config, Arc::clone(&shared.clusters))?;
+                End::Tcp(Arc::new(proxy))
             }
             Terminal::Later { filter } => bail!("{filter} is not supported yet"),
+        })
+    }
+
+    /// Opens what all listeners of `built` write to, in their order. After an error nothing of it
+    /// is used.
+    pub(super) fn open(&self, built: &Built) -> anyhow::Result<Vec<Opened>> {
+        let open = |planned| {
+            self.open_one(planned, &built.clusters)
+                .with_context(|| format!("listener {}", planned.config.name))
         };
-        Ok(End::Front(Box::new(front.observed(self.observer(listener)?))))
+        built.listeners.iter().map(open).collect()
+    }
+
+    fn open_one(&self, planned: &Planned, clusters: &Arc<Clusters>) -> anyhow::Result<Opened> {
+        let listener = &planned.config;
+        let tcpcopy = self.tcpcopy(planned)?;
+        let filters = planned.filters.iter().map(|(_, filter)| Arc::clone(filter));
+        let mut filters: Vec<_> = filters.collect();
+        let front = match &planned.end {
+            End::Runtime(runtime) => {
+                let portraits = tcpcopy.clone().map(Portraits);
+                filters.extend(portraits.map(|portraits| Arc::new(portraits) as Arc<dyn Filter>));
+                Front::over(&listener.name, filters, Arc::clone(runtime))
+            }
+            End::Proxy { table, http } => {
+                let (table, clusters) = (Arc::clone(table), Arc::clone(clusters));
+                Front::proxy(&listener.name, filters, table, clusters, http.clone())
+            }
+            End::Tcp(proxy) => {
+                let serves = Serves::Tcp(Arc::clone(proxy));
+                return Ok(Opened { serves, tcpcopy });
+            }
+        };
+        let front = front.observed(self.observer(listener)?);
+        Ok(Opened {
+            serves: Serves::Front(Box::new(front)),
+            tcpcopy,
+        })
     }
 
     /// What observes the exchanges of a listener. The spans of a runtime's calls are its own.
@@ -196,7 +244,7 @@ impl Plane {
         if let Some(at) = known.iter().position(same) {
             return Ok(known.remove(at).1);
         }
-        if let Some(own) = (self.parts.own_filters)(&filter.type_name) {
+        if let Some(own) = (self.parts.own_filters)(filter) {
             return Ok(own);
         }
         let kind = KINDS.iter().find(|kind| kind.name == filter.type_name);
@@ -208,21 +256,15 @@ impl Plane {
         (kind.build)(&filter.config, &context).with_context(|| format!("stream filter {}", filter.type_name))
     }
 
-    fn tcpcopy(
-        &self,
-        listener: &config::Listener,
-        before: Option<&Open>,
-    ) -> anyhow::Result<Option<Arc<Tcpcopy>>> {
-        let Some(config) = &listener.tcpcopy else {
-            return Ok(None);
-        };
-        match before.filter(|open| open.is_at(listener) && open.config.tcpcopy.as_ref() == Some(config)) {
-            Some(open) => Ok(open.tcpcopy.clone()),
-            None => self
+    fn tcpcopy(&self, planned: &Planned) -> anyhow::Result<Option<Arc<Tcpcopy>>> {
+        let listener = &planned.config;
+        match (&listener.tcpcopy, &planned.tcpcopy) {
+            (Some(config), None) => self
                 .parts
                 .dumps
                 .add(&listener.name, &listener.address, config)
                 .context("tcpcopy"),
+            (_, goes_on) => Ok(goes_on.clone()),
         }
     }
 }

@@ -3,11 +3,17 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
-use layotto_mesh::{connection::Connections, front::Slot};
+use layotto_mesh::{cluster::Clusters, connection::Connections, front::Slot};
 
-/// The listeners of the process. Clones share them.
+/// The listeners and clusters of the process. Clones share them.
 #[derive(Clone, Default)]
-pub struct Directory(Arc<ArcSwap<BTreeMap<String, Entry>>>);
+pub struct Directory(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    listeners: ArcSwap<BTreeMap<String, Entry>>,
+    clusters: ArcSwap<Clusters>,
+}
 
 /// One listener.
 #[derive(Clone)]
@@ -36,12 +42,12 @@ impl fmt::Debug for Directory {
 impl Directory {
     /// What answers behind the listener called `name`.
     pub fn slot(&self, name: &str) -> Option<Slot> {
-        self.0.load().get(name)?.slot.clone()
+        self.0.listeners.load().get(name)?.slot.clone()
     }
 
     /// All of them, by name.
     pub fn all(&self) -> Arc<BTreeMap<String, Entry>> {
-        self.0.load_full()
+        self.0.listeners.load_full()
     }
 
     /// Those with a socket, by name.
@@ -53,7 +59,16 @@ impl Directory {
         bound.collect()
     }
 
+    /// The clusters that requests can be sent to now.
+    pub fn clusters(&self) -> Arc<Clusters> {
+        self.0.clusters.load_full()
+    }
+
     pub(super) fn replace(&self, entries: BTreeMap<String, Entry>) {
-        self.0.store(Arc::new(entries));
+        self.0.listeners.store(Arc::new(entries));
+    }
+
+    pub(super) fn replace_clusters(&self, clusters: Arc<Clusters>) {
+        self.0.clusters.store(clusters);
     }
 }

@@ -10,13 +10,12 @@ use layotto_mesh::{
     listener::{SettingsSlot, Spare},
     metrics::Metrics,
     proxy::tcp::TcpProxy,
-    stack::{self, catch_panic},
     tap::{ReadTap, tcpcopy::Tcpcopy},
     tls,
 };
 
 use super::{
-    build::{End, Planned},
+    build::{Opened, Planned, Serves},
     directory::{Bound, Entry},
 };
 use crate::config::{self, StreamFilter, Terminal};
@@ -37,21 +36,25 @@ pub struct Open {
 
 impl Open {
     /// Serves a listener that there was not before.
-    pub fn new(planned: Planned, drain: drain::Signal, socket: Option<Listener>, metrics: &Metrics) -> Self {
+    pub fn new(
+        (planned, opened): (Planned, Opened),
+        drain: drain::Signal,
+        socket: Option<Listener>,
+        metrics: &Metrics,
+    ) -> Self {
         let Planned {
             config,
-            end,
             tls: acceptor,
-            tcpcopy,
             filters,
             watch,
             ..
         } = planned;
+        let Opened { serves, tcpcopy } = opened;
         let tls = tls::server::Slot::new(acceptor);
         let settings = settings(&config, tcpcopy.as_ref(), &tls);
-        let served = match end {
-            End::Front(front) => Place::Requests(Slot::new(*front)),
-            End::Tcp(proxy) => Place::Connections(Arc::new(ArcSwap::from_pointee(proxy))),
+        let served = match serves {
+            Serves::Front(front) => Place::Requests(Slot::new(*front)),
+            Serves::Tcp(proxy) => Place::Connections(Arc::new(ArcSwap::new(proxy))),
         };
         // Without one the next comes once this has ended.
         let spare = socket.as_ref().and_then(|socket| socket.spare().ok());
@@ -88,20 +91,20 @@ impl Open {
     }
 
     /// The same listener with another configuration, at the place where it is.
-    pub fn become_(mut self, planned: Planned) -> Self {
-        match (&self.place, planned.end) {
-            (Place::Requests(slot), End::Front(front)) => slot.swap(*front),
-            (Place::Connections(slot), End::Tcp(proxy)) => slot.store(Arc::new(proxy)),
+    pub fn become_(mut self, planned: Planned, opened: Opened) -> Self {
+        match (&self.place, opened.serves) {
+            (Place::Requests(slot), Serves::Front(front)) => slot.swap(*front),
+            (Place::Connections(slot), Serves::Tcp(proxy)) => slot.store(proxy),
             // One that serves something else is not at the same place.
-            (Place::Requests(_), End::Tcp(_)) | (Place::Connections(_), End::Front(_)) => {}
+            (Place::Requests(_), Serves::Tcp(_)) | (Place::Connections(_), Serves::Front(_)) => {}
         }
         self.tls.set(planned.tls);
         if let Some((_, place)) = &self.socket {
-            place.swap(settings(&planned.config, planned.tcpcopy.as_ref(), &self.tls));
+            place.swap(settings(&planned.config, opened.tcpcopy.as_ref(), &self.tls));
         }
         self.config = planned.config;
         self.filters = planned.filters;
-        self.tcpcopy = planned.tcpcopy;
+        self.tcpcopy = opened.tcpcopy;
         self
     }
 
@@ -139,14 +142,9 @@ enum Place {
 impl Place {
     fn serve(self, socket: Listener, watch: drain::Watch) {
         match self {
-            Self::Requests(slot) => {
-                let service = stack::over(slot.service()).push(catch_panic::layer());
-                tokio::spawn(socket.serve(service.into_service(), watch));
-            }
-            Self::Connections(proxy) => {
-                tokio::spawn(socket.serve_raw(proxy, watch));
-            }
-        }
+            Self::Requests(slot) => tokio::spawn(slot.serve(socket, watch)),
+            Self::Connections(proxy) => tokio::spawn(socket.serve_raw(proxy, watch)),
+        };
     }
 }
 

@@ -68,7 +68,7 @@ async fn start(folder: &TempDir, config: &Config) -> Plane {
         folder: folder.path().to_owned(),
         directory: Directory::default(),
     };
-    Plane::start(parts, config, bind(config).await.unwrap())
+    Plane::start(parts, config, bind(config).await.unwrap(), async {})
         .await
         .unwrap()
 }
@@ -189,6 +189,47 @@ async fn an_address_that_another_listener_keeps_is_taken() {
     let mut listeners = of(json!([web("a", &free), web("b", "127.0.0.1:0")]));
     listeners.server.listeners[1].address = listeners.server.listeners[0].address.clone();
     plane.apply(&listeners).await.unwrap_err();
+}
+
+/// The names of listeners in the metrics.
+fn counted(plane: &Plane) -> String {
+    let metrics = layotto_api::metrics::Metrics::default();
+    metrics.register(|registry| plane.parts.metrics.register(registry));
+    metrics.encode().unwrap()
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_refused_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let logged = |name: &str, log: &str| {
+        let mut listener = web(name, "127.0.0.1:0");
+        listener["access_logs"] = json!([{"log_path": path(log)}]);
+        let dump =
+            json!({"type": "tcpcopy", "config": {"dump_dir": path("dump"), "strategy": {"switch": "ON"}}});
+        let filters = listener["filter_chains"][0]["filters"].as_array_mut().unwrap();
+        filters.insert(0, dump);
+        listener
+    };
+    let of = |listeners| config(&folder, listeners, "127.0.0.1:1");
+    let plane = start(&folder, &of(json!([web("stays", "127.0.0.1:0")]))).await;
+    let grpc = listener("grpc", "127.0.0.1:0", json!({"type": "grpc", "config": {}}));
+    let refused = plane.apply(&of(json!([logged("new", "log"), grpc]))).await;
+    assert!(format!("{:#}", refused.unwrap_err()).contains("restart"));
+    assert!(!path("log").exists() && !path("dump").exists());
+
+    std::fs::create_dir(path("folder")).unwrap();
+    let refused = plane
+        .apply(&of(json!([logged("new", "log"), logged("bad", "folder")])))
+        .await;
+    assert!(format!("{:#}", refused.unwrap_err()).contains("log_path"));
+    assert_eq!(plane.parts.dumps.status()["listeners"], json!([]));
+
+    let counted = counted(&plane);
+    assert!(
+        counted.contains("\"stays\"") && !counted.contains("\"new\""),
+        "{counted}"
+    );
 }
 
 async fn closes(closed: impl AsyncFn() -> bool) {

@@ -103,6 +103,13 @@ pub(super) const ROOT: &[Row] = &[
     ),
     key("pprof", "object", "", "{}", "See [Profiling](#profiling)."),
     key(
+        "wasm_global_plugins[]",
+        "list",
+        "",
+        r#"[{"plugin_name": "a", "vm_config": {"path": "a.wasm"}}]"#,
+        "WebAssembly modules: see [Global plug-ins](#global-plug-ins).",
+    ),
+    key(
         "pid",
         "text",
         "`layotto.pid` in the data directory",
@@ -138,11 +145,6 @@ pub(super) const ROOT: &[Row] = &[
         "extends",
         r#"[{"type": "dubbo_registry"}]"#,
         "`dubbo_registry`, `holmes`, `tunnel_agent`, `transcoder_plugin`.",
-    ),
-    later(
-        "wasm_global_plugins",
-        r#"[{"plugin_name": "a"}]"#,
-        "WebAssembly plug-ins.",
     ),
 ];
 
@@ -509,11 +511,19 @@ pub(super) const ADMIN: &[Row] = &[
 ];
 
 pub(super) const PPROF: &[Row] = &[
-    later(
+    key(
         "debug",
+        "true or false",
+        "`false`",
         "true",
-        "There are no profiles of Go's form; `false` asks for none.",
+        "Whether [profiles](../guide/operations.md#profiles) are given.",
     ),
-    ignored("port_value", "9090", "There are no profiles."),
-    ignored("endpoint", r#""0.0.0.0""#, "There are no profiles."),
+    key("port_value", "whole number", "9090", "9090", "The port."),
+    key(
+        "endpoint",
+        "text",
+        "`127.0.0.1`",
+        r#""127.0.0.1""#,
+        "The address that is listened on.",
+    ),
 ];

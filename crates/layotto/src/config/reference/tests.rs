@@ -205,8 +205,10 @@ fn types_of_filters_meet_the_fate_they_have() {
         let section = all.iter().find(|section| section.title == title).unwrap();
         for key in &section.keys {
             let mut filter = json!({"type": key.path});
-            if key.path == "tcp_proxy" {
-                filter["config"] = json!({"cluster": "c"});
+            match key.path.as_str() {
+                "tcp_proxy" => filter["config"] = json!({"cluster": "c"}),
+                "proxywasm" => filter["config"] = json!({"vm_config": {"path": "f.wasm"}}),
+                _ => {}
             }
             let report = report(&with(base(), path, json!([filter])));
             let found = match (report.errors.is_empty(), report.unsupported.is_empty()) {

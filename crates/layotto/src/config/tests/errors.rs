@@ -357,10 +357,10 @@ fn metrics_tracing_and_administration() {
     );
     check(
         &with(
-            "\"pprof\": {\"debug\": true, \"port_value\": 1},\n\"dynamic_resources\": {\"x\": 1}, \"node\": {}",
+            "\"pprof\": {\"debug\": true, \"port_value\": 70000},\n\"dynamic_resources\": {\"x\": 1}, \"node\": {}",
         ),
         &[
-            "not supported yet: f:2: pprof: pprof is not supported yet and has no effect",
+            "error: f:2: pprof.port_value: found 70000, expected a port, 0 to 65535",
             "not supported yet: f:3: dynamic_resources: dynamic_resources is not supported yet and has no effect",
         ],
     );
@@ -384,10 +384,10 @@ fn component_types() {
         ],
     );
     check_runtime(
-        "{\"state\": {\"s\": {}, \"t\":\n{\"type\": \"redis\"}}}",
+        "{\"state\": {\"s\": {}, \"t\":\n{\"type\": \"mongodb\"}}}",
         &[
             "error: f:2: GRPC.state.s.type: is missing, expected a component type",
-            "not supported yet: f:3: GRPC.state.t.type: type redis is not supported yet: the component will be DOWN",
+            "not supported yet: f:3: GRPC.state.t.type: type mongodb is not supported yet: the component will be DOWN",
         ],
     );
     check_runtime(
@@ -420,10 +420,10 @@ fn settings_of_components() {
         &["unknown key: f:3: GRPC.rpcs.mosn.config.channel[0].listner: nothing reads this key"],
     );
     check_runtime(
-        "{\"lock\": {\"l\": {\"type\": \"redis\", \"metadata\": {\n\"keyPrefix\": \"a||b\"}}}}",
+        "{\"lock\": {\"l\": {\"type\": \"mongo\", \"metadata\": {\n\"keyPrefix\": \"a||b\"}}}}",
         &[
             "error: f:3: GRPC.lock.l.metadata.keyPrefix: must not contain \"||\"",
-            "not supported yet: f:2: GRPC.lock.l.type: type redis is not supported yet: the component will be DOWN",
+            "not supported yet: f:2: GRPC.lock.l.type: type mongo is not supported yet: the component will be DOWN",
         ],
     );
 }

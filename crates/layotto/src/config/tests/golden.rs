@@ -71,6 +71,8 @@ fn what_upstream_started_with_loads() {
             "startup/unknown-type-phone: service component nope is not registered",
             "startup/wrong-json-type: found a number, expected a text",
             "startup/component-ref-unknown-secret: no secret store is called \"nope\"",
+            // Nor did upstream start with it.
+            "state_zookeeper/missing-session-timeout: missing field `sessionTimeout`",
         ]
     );
 }

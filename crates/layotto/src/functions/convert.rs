@@ -1,0 +1,63 @@
+//! Heads of HTTP as guests see them, and back.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, header, request::Parts};
+use layotto_mesh::{connection::Remote, exchange::Exchange};
+use layotto_wasm::Headers;
+
+/// What the connection decides, not a guest.
+pub const CONNECTION: [HeaderName; 5] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::TE,
+];
+
+/// What stands before the headers of a request.
+pub fn pseudo(head: &Parts) -> [(Bytes, Bytes); 4] {
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let authority = head.uri.authority().map(|authority| authority.as_str());
+    let pairs = [
+        (":method", head.method.as_str()),
+        (":path", path),
+        (":authority", authority.or(host).unwrap_or_default()),
+        (":scheme", head.uri.scheme_str().unwrap_or("http")),
+    ];
+    pairs.map(|(name, value)| {
+        (
+            Bytes::from_static(name.as_bytes()),
+            Bytes::copy_from_slice(value.as_bytes()),
+        )
+    })
+}
+
+/// Headers or trailers, in order.
+pub fn fields(headers: &http::HeaderMap) -> impl Iterator<Item = (Bytes, Bytes)> {
+    headers.iter().map(|(name, value)| {
+        let name = Bytes::copy_from_slice(name.as_str().as_bytes());
+        (name, Bytes::copy_from_slice(value.as_bytes()))
+    })
+}
+
+/// Where a request came from, as `address:port`; "" if it came from inside the process.
+pub fn source(head: &Parts) -> String {
+    let connection = Exchange::of(&head.extensions).and_then(Exchange::connection);
+    match connection.map(|connection| connection.remote()) {
+        Some(Remote::Tcp(address)) => address.to_string(),
+        _ => String::new(),
+    }
+}
+
+/// What HTTP does not allow, and what the connection decides, is left out.
+pub fn put(to: &mut http::HeaderMap, headers: &Headers) {
+    for (name, value) in &headers.0 {
+        let parsed = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value));
+        if let (Ok(name), Ok(value)) = parsed
+            && !CONNECTION.contains(&name)
+        {
+            to.append(name, value);
+        }
+    }
+}
