@@ -33,7 +33,7 @@ async fn what_is_not_built_yet_is_down_and_the_rest_works() {
     let (port, actuator) = (free_port(), free_port());
     let sections = json!({
         "hellos": {"helloworld": {"type": "helloworld"}},
-        "state": {"redis": {"type": "redis", "metadata": {"redisHost": "h:1"}}},
+        "state": {"later": {"type": "mongodb", "metadata": {"host": "h:1"}}},
         "rpcs": {"mosn": {"config": {"channel": [{"protocol": "bolt", "listener": "127.0.0.1:1"}]}}},
     });
     let mut process = Sidecar::with_config(folder.path(), &config(port, actuator, &sections), &[]);
@@ -45,7 +45,7 @@ async fn what_is_not_built_yet_is_down_and_the_rest_works() {
     let parts = &readiness["body_json"]["components"];
     assert_eq!(readiness["body_json"]["status"], "INIT");
     assert_eq!(parts["hellos.helloworld"]["status"], "UP");
-    for part in ["state.redis", "rpcs.mosn"] {
+    for part in ["state.later", "rpcs.mosn"] {
         let reason = parts[part]["details"]["reason"].as_str().unwrap();
         assert!(reason.contains("not supported yet"), "{part}: {reason}");
     }

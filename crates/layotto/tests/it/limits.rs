@@ -31,7 +31,8 @@ fn open_files(process: &Sidecar) -> usize {
         .count()
 }
 
-fn resident(process: &Sidecar) -> u64 {
+/// Resident memory, in bytes.
+pub fn resident(process: &Sidecar) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap();
     let line = status
         .lines()

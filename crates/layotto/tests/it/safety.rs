@@ -27,7 +27,7 @@ async fn a_secret_of_the_configuration_is_in_no_log_dump_or_error() {
             "secret_store": {"s": {"type": "local.file", "metadata": {"secretsFile": secrets}}},
             "hellos": {"helloworld": {"type": "helloworld", "hello": "x"}},
             "state": {
-                // A type of later: DOWN, with settings that hold a secret in every way there is.
+                // DOWN, with settings that hold a secret in every way there is.
                 "redis": {"type": "redis", "metadata": {"redisHost": "h", "redisPassword": CANARY},
                           "secret_ref": [{"store_name": "s", "key": "k", "sub_key": "k", "inject_as": "password"}]},
                 "unknown_key": {"type": "in-memory", "metadata": {"passwrod": CANARY}},

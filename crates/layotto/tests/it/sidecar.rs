@@ -3,26 +3,33 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU16, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+use layotto_testkit::process::free_address;
 use serde_json::Value;
 
 /// Longest time for anything that should take milliseconds.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How often a process that says nothing is asked whether it ended.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What a process printed.
+#[derive(Default)]
+struct Printed {
+    text: Mutex<String>,
+    more: Condvar,
+}
+
 /// A running process; killed when dropped.
 pub struct Sidecar {
     child: Child,
-    output: Arc<Mutex<String>>,
+    output: Arc<Printed>,
     readers: Vec<JoinHandle<()>>,
     pid_file: PathBuf,
 }
@@ -42,7 +49,7 @@ impl Sidecar {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let output = Arc::new(Mutex::new(String::new()));
+        let output = Arc::<Printed>::default();
         let stdout = collect(child.stdout.take().unwrap(), &output);
         let stderr = collect(child.stderr.take().unwrap(), &output);
         Self {
@@ -67,7 +74,7 @@ impl Sidecar {
 
     /// What it printed so far, on both streams.
     pub fn output(&self) -> String {
-        self.output.lock().unwrap().clone()
+        self.output.text.lock().unwrap().clone()
     }
 
     /// Waits until `port` answers and all else is served too; `false` when the process ended
@@ -84,6 +91,29 @@ impl Sidecar {
     /// Waits until `path` exists; `false` when the process ended instead.
     pub fn wait_for_file(&mut self, path: &Path) -> bool {
         self.wait(|| path.exists())
+    }
+
+    /// Waits until it printed `text`; `false` when the process ended instead.
+    pub fn wait_for_output(&mut self, text: &str) -> bool {
+        self.wait_for_output_within(text, PATIENCE)
+    }
+
+    /// The same of what may take long.
+    pub fn wait_for_output_within(&mut self, text: &str, limit: Duration) -> bool {
+        let begun = Instant::now();
+        let output = Arc::clone(&self.output);
+        let mut printed = output.text.lock().unwrap();
+        loop {
+            if printed.contains(text) {
+                return true;
+            }
+            if self.child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            assert!(begun.elapsed() < limit, "not printed: {text}\n{printed}");
+            // Now and then it is looked whether the process still lives.
+            printed = output.more.wait_timeout(printed, LOOK).unwrap().0;
+        }
     }
 
     fn wait(&mut self, ready: impl Fn() -> bool) -> bool {
@@ -128,14 +158,15 @@ impl Sidecar {
     }
 }
 
-fn collect(stream: impl std::io::Read + Send + 'static, output: &Arc<Mutex<String>>) -> JoinHandle<()> {
+fn collect(stream: impl std::io::Read + Send + 'static, output: &Arc<Printed>) -> JoinHandle<()> {
     let output = Arc::clone(output);
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines() {
             let Ok(line) = line else { return };
-            let mut output = output.lock().unwrap();
-            output.push_str(&line);
-            output.push('\n');
+            let mut text = output.text.lock().unwrap();
+            text.push_str(&line);
+            text.push('\n');
+            output.more.notify_all();
         }
     })
 }
@@ -147,21 +178,9 @@ impl Drop for Sidecar {
     }
 }
 
-/// A port that nothing listens on and that no other caller gets. From below the range that the
-/// system takes the ports of clients from: one of those could be gone by the time it is bound.
+/// A port that nothing listens on and that no other caller gets.
 pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    const FIRST: u16 = 10_000;
-    const COUNT: u16 = 20_000;
-    // Two runs at once begin in different places.
-    let offset = u16::try_from(std::process::id().wrapping_mul(7919) % u32::from(COUNT)).unwrap();
-    loop {
-        let next = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST + (offset + next % COUNT) % COUNT;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
+    free_address().port()
 }
 
 /// A configuration file with one gRPC listener, serving `grpc_config`, and an actuator.
@@ -191,4 +210,11 @@ pub fn say(line: impl std::fmt::Display) {
     use std::io::Write;
 
     writeln!(std::io::stderr().lock(), "{line}").unwrap();
+}
+
+/// Prints that something did not run, in the way of the test runner: `cargo xtask test` lists it.
+pub fn skipped(what: impl std::fmt::Display, reason: &str) {
+    use std::io::Write;
+
+    writeln!(std::io::stdout().lock(), "test {what} ... ignored, {reason}").unwrap();
 }

@@ -7,6 +7,7 @@ use layotto_testkit::{HttpService, raw_tcp::RawTcp};
 use serde_json::{Map, Value as Json, json};
 
 use super::{
+    backend::BackEnds,
     callback::App,
     client::{Client, Stream, Target},
     diff::{Difference, Rules},
@@ -23,22 +24,38 @@ pub async fn run(case: &Json) -> Vec<Difference> {
     fs::create_dir(folder.path().join("data")).unwrap();
     let http = HttpService::start().await;
     let raw = RawTcp::start(RAW_ANSWER).await;
-    let ports = [0; 4].map(|_| sidecar::free_port());
-    let [grpc, actuator, callback, closed] = ports;
+    let ports = [0; 6].map(|_| sidecar::free_port());
+    let [grpc, actuator, callback, closed, metrics, extra] = ports;
     let local = |port: u16| format!("127.0.0.1:{port}");
-    let placeholders = [
+    // A listener of the case took the place of the raw service.
+    let tcp = match case["setup"].get("extra_listeners") {
+        Some(_) => local(extra),
+        None => raw.addr.to_string(),
+    };
+    let back_ends = BackEnds::start(case).await;
+    let mut placeholders = vec![
         ("${HTTP}", http.addr.to_string()),
-        ("${TCP}", raw.addr.to_string()),
+        ("${TCP}", tcp),
         ("${LAYOTTO}", local(grpc)),
         ("${ACTUATOR}", local(actuator)),
+        ("${METRICS}", local(metrics)),
         ("${CALLBACK_PORT}", callback.to_string()),
         ("${CALLBACK}", local(callback)),
         ("${CLOSED}", local(closed)),
         ("${DIR}", folder.path().display().to_string()),
     ];
+    placeholders.extend(back_ends.placeholders());
     let case: Json = serde_json::from_str(&fill(&case.to_string(), &placeholders)).unwrap();
     let setup = case.get("setup").cloned().unwrap_or_default();
     write_files(&setup);
+    for (name, held) in setup
+        .get("back_ends")
+        .and_then(Json::as_object)
+        .into_iter()
+        .flatten()
+    {
+        back_ends.fill(name, held).await;
+    }
     let app = match setup.get("app_callback") {
         Some(app) => Some(App::start(callback, app).await),
         None => None,
@@ -50,9 +67,7 @@ pub async fn run(case: &Json) -> Vec<Difference> {
     } else {
         sidecar::config(grpc, actuator, &confined(&case["config"], folder.path()))
     };
-    if let Some(filters) = setup.get("stream_filters") {
-        config["servers"][0]["listeners"][0]["stream_filters"] = filters.clone();
-    }
+    add(&setup, &mut config, metrics);
     let env = setup.get("env").and_then(Json::as_object).into_iter().flatten();
     let mut env: Vec<_> = env
         .map(|(k, v)| (k.clone(), v.as_str().unwrap().to_owned()))
@@ -80,13 +95,25 @@ pub async fn run(case: &Json) -> Vec<Difference> {
         app,
         http,
         raw,
-        actuator,
+        ports: Ports {
+            actuator,
+            metrics,
+            extra,
+        },
         folder: folder.path().to_owned(),
         rules,
         streams: HashMap::new(),
         pending: None,
         renamed: HashMap::new(),
+        is_proxied: setup.get("extra_listeners").is_some(),
         seen: (0, 0),
+        back_ends,
+        dumped: case["backend"].clone(),
+        last_dump: case["steps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .rposition(|step| step.get("dump").is_some()),
     };
     for (index, step) in case["steps"].as_array().unwrap().iter().enumerate() {
         found.extend(run.step(&format!("steps.{index}"), step).await);
@@ -101,6 +128,28 @@ pub async fn run(case: &Json) -> Vec<Difference> {
         assert!(status.success(), "{status}: {}", run.process.output());
     }
     found
+}
+
+/// Puts what a case needs besides the runtime into the configuration.
+fn add(setup: &Json, config: &mut Json, metrics: u16) {
+    let server = &mut config["servers"][0];
+    if let Some(filters) = setup.get("stream_filters") {
+        server["listeners"][0]["stream_filters"] = filters.clone();
+    }
+    if let Some(routers) = setup.get("routers") {
+        server["routers"] = routers.clone();
+    }
+    let extra = setup.get("extra_listeners").and_then(Json::as_array);
+    if let (Some(extra), Some(listeners)) = (extra, server["listeners"].as_array_mut()) {
+        listeners.extend(extra.iter().cloned());
+    }
+    for (key, value) in setup.get("top").and_then(Json::as_object).into_iter().flatten() {
+        config[key] = value.clone();
+    }
+    if let Some(sinks) = setup.get("metrics") {
+        config["metrics"] = sinks.clone();
+        config["metrics"]["sinks"][0]["config"]["port"] = json!(metrics);
+    }
 }
 
 fn fill(text: &str, placeholders: &[(&str, String)]) -> String {
@@ -150,8 +199,11 @@ fn rules(case: &Json) -> Rules {
     let unordered = case["steps"].as_array().unwrap().iter().enumerate();
     let unordered = unordered
         .filter_map(|(index, step)| Some(format!("steps.{index}.{}", step.get("unordered")?.as_str()?)));
+    let mut volatile = texts("volatile");
+    // How far a time to live may have gone on is looked at where it is read.
+    volatile.retain(|path| !path.ends_with("(may be up to 2 lower)"));
     Rules {
-        volatile: texts("volatile"),
+        volatile,
         as_json: texts("compare_as_json"),
         unordered: unordered.collect(),
     }
@@ -189,13 +241,31 @@ fn startup(case: &Json, started: bool, process: &mut Sidecar) -> Vec<Difference>
     Rules::default().compare("startup", &expected, &ours)
 }
 
+/// Where HTTP requests of steps go.
+struct Ports {
+    actuator: u16,
+    metrics: u16,
+    /// The listener that the case adds.
+    extra: u16,
+}
+
+impl Ports {
+    fn of(&self, http: &Json) -> u16 {
+        match http.get("listener").and_then(Json::as_str) {
+            Some("metrics") => self.metrics,
+            Some("tcpx") => self.extra,
+            _ => self.actuator,
+        }
+    }
+}
+
 struct Run {
     client: Client,
     process: Sidecar,
     app: Option<App>,
     http: HttpService,
     raw: RawTcp,
-    actuator: u16,
+    ports: Ports,
     folder: std::path::PathBuf,
     rules: Rules,
     streams: HashMap<String, Stream>,
@@ -203,8 +273,14 @@ struct Run {
     pending: Option<(Json, tokio::task::JoinHandle<Map<String, Json>>)>,
     /// Ids of the recording and those that stand for them now.
     renamed: HashMap<String, String>,
+    /// Whether requests come through a listener rather than from the runtime.
+    is_proxied: bool,
     /// Requests of the HTTP service and the raw one that steps have looked at.
     seen: (usize, usize),
+    back_ends: BackEnds,
+    /// What the products held at the last step that dumps them.
+    dumped: Json,
+    last_dump: Option<usize>,
 }
 
 impl Run {
@@ -214,6 +290,13 @@ impl Run {
             // The recording waited for time itself to pass: a lease, a window.
             tokio::time::sleep(pause).await;
             return Vec::new();
+        }
+        if step.get("dump").is_some() {
+            return self.dump(at, step).await;
+        }
+        if step.get("redis").is_some() {
+            let ours = self.back_ends.command(step).await;
+            return self.rules.compare(&format!("{at}.reply"), &step["reply"], &ours);
         }
         if step.get("callback").is_some() || step.get("no_callback_for_ms").is_some() {
             return self.callback(at, step).await;
@@ -233,7 +316,12 @@ impl Run {
             return self.call(at, step).await;
         }
         if step.get("http").is_some() {
-            let ours = super::http::request(self.actuator, &step["http"]).await;
+            let port = self.ports.of(&step["http"]);
+            let mut ours = super::http::request(port, &step["http"]).await;
+            if step["http_response"].get("body_lines").is_some() {
+                let body = ours["body"].take();
+                ours["figures"] = figures(body.as_str().unwrap_or_default().lines());
+            }
             return self.rules.compare(
                 &format!("{at}.http_response"),
                 &http_expected(&step["http_response"]),
@@ -241,12 +329,16 @@ impl Run {
             );
         }
         if let Some(expected) = step.get("upstream_http") {
-            let ours = self.upstream_http().await;
-            return self.rules.compare(
-                &format!("{at}.upstream_http"),
-                &upstream_expected(expected),
-                &ours,
-            );
+            let mut ours = self.upstream_http().await;
+            let mut expected = upstream_expected(expected);
+            if self.is_proxied {
+                // How the names are written is up to each hop.
+                lower_names(&mut ours["headers"]);
+                lower_names(&mut expected["headers"]);
+            }
+            return self
+                .rules
+                .compare(&format!("{at}.upstream_http"), &expected, &ours);
         }
         if let Some(expected) = step.get("upstream_raw_request") {
             let ours = self.raw_request().await;
@@ -270,8 +362,45 @@ impl Run {
                 .rules
                 .compare(&format!("{at}.socket_file_mode"), mode, &json!(ours));
         }
-        assert!(step.get("note").is_some(), "unknown step {step}");
+        let remark = step["note"].as_str();
+        let remark = remark.unwrap_or_else(|| panic!("unknown step {step}"));
+        self.back_ends.note(remark).await;
+        if remark.contains("running again") {
+            self.answers().await;
+        }
         Vec::new()
+    }
+
+    /// Waits until state can be read: a product that is back is found in a moment.
+    async fn answers(&self) {
+        let get = json!({
+            "method": "spec.proto.runtime.v1.Runtime/GetState",
+            "request": {"store_name": "state_demo", "key": "probe"},
+        });
+        let begun = std::time::Instant::now();
+        while self
+            .client
+            .call(&get)
+            .await
+            .get("code")
+            .is_some_and(|code| *code != "OK")
+        {
+            assert!(begun.elapsed() < PATIENCE, "the product is not found again");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Only the last dump was recorded.
+    async fn dump(&self, at: &str, step: &Json) -> Vec<Difference> {
+        if self.last_dump.is_none_or(|last| at != format!("steps.{last}")) {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for (name, held) in self.back_ends.dump(step, &self.dumped).await {
+            let at = format!("backend.{name}");
+            found.extend(self.rules.compare(&at, &self.dumped[&name], &held));
+        }
+        found
     }
 
     async fn callback(&mut self, at: &str, step: &Json) -> Vec<Difference> {
@@ -308,7 +437,7 @@ impl Run {
             .map_or(0, Vec::len);
         let begun = std::time::Instant::now();
         while begun.elapsed() < PATIENCE {
-            let info = super::http::try_get(self.actuator, "/actuator/info")
+            let info = super::http::try_get(self.ports.actuator, "/actuator/info")
                 .await
                 .unwrap_or_default();
             if info["body_json"]["subscriptions"]
@@ -502,8 +631,23 @@ fn http_expected(recorded: &Json) -> Json {
     let mut expected = recorded.clone();
     if let Some(fields) = expected.as_object_mut() {
         fields.remove("body_json");
+        if let Some(lines) = fields.remove("body_lines") {
+            let lines = lines.as_array().into_iter().flatten().filter_map(Json::as_str);
+            fields.insert("figures".into(), figures(lines));
+        }
     }
     expected
+}
+
+/// The figures about gRPC calls on a page of metrics, and the kinds of them.
+fn figures<'a>(lines: impl Iterator<Item = &'a str>) -> Json {
+    let figure = |line: &'a str| {
+        let (name, value) = line.rsplit_once(' ')?;
+        let plain = name.strip_prefix("# TYPE ").unwrap_or(name);
+        let number = value.parse::<f64>().map_or(json!(value), |number| json!(number));
+        plain.starts_with("grpc_").then(|| (name.to_owned(), number))
+    };
+    lines.filter_map(figure).collect::<Map<_, _>>().into()
 }
 
 /// Header lists as objects, so that each header is compared by itself.
@@ -513,6 +657,13 @@ fn upstream_expected(recorded: &Json) -> Json {
     let headers = headers.map(|pair| (pair[0].as_str().unwrap().to_owned(), pair[1].clone()));
     expected["headers"] = headers.collect::<Map<_, _>>().into();
     expected
+}
+
+fn lower_names(headers: &mut Json) {
+    if let Some(map) = headers.as_object_mut() {
+        let lower = std::mem::take(map).into_iter();
+        *map = lower.map(|(name, value)| (name.to_lowercase(), value)).collect();
+    }
 }
 
 /// A request on the wire, its headers by name: their order is not fixed.

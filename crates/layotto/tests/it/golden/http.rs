@@ -20,26 +20,33 @@ pub async fn request(port: u16, step: &Json) -> Json {
     let body = step
         .get("body")
         .map(|body| body.as_str().map_or_else(|| body.to_string(), str::to_owned));
-    exchange(port, &text("method"), &text("path"), body.unwrap_or_default())
-        .await
-        .unwrap()
+    let mut request = http::Request::builder()
+        .method(&*text("method"))
+        .uri(text("path"));
+    let headers = step.get("headers").and_then(Json::as_object);
+    for (name, value) in headers.into_iter().flatten() {
+        request = request.header(name, value.as_str().unwrap());
+    }
+    if step["listener"] == "tcpx" {
+        // As the client of the recordings.
+        request = request.header("accept-encoding", "identity");
+    }
+    exchange(port, request, body.unwrap_or_default()).await.unwrap()
 }
 
 /// GETs `path`.
 pub async fn try_get(port: u16, path: &str) -> anyhow::Result<Json> {
-    let mut answer = exchange(port, "GET", path, String::new()).await?;
+    let mut answer = exchange(port, http::Request::get(path), String::new()).await?;
     let body = answer["body"].as_str().unwrap_or_default().to_owned();
     answer["body_json"] = serde_json::from_str(&body).unwrap_or_default();
     Ok(answer)
 }
 
-async fn exchange(port: u16, method: &str, path: &str, body: String) -> anyhow::Result<Json> {
+async fn exchange(port: u16, request: http::request::Builder, body: String) -> anyhow::Result<Json> {
     let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let request = http::Request::builder()
-        .method(method)
-        .uri(path)
+    let request = request
         .header("host", format!("127.0.0.1:{port}"))
         .body(Full::new(Bytes::from(body)))?;
     let answer =

@@ -214,11 +214,82 @@ async fn the_administration_api_shows_the_process_and_no_secret() {
     let levels = ask("get_loglevel").await.text();
     assert!(levels.to_lowercase().contains("debug"), "{levels}");
     assert_eq!(change(json!({"log_level": "loud"})).http1(api).await.status, 400);
-    assert_eq!(Ask::new("POST", "/api/v1/version").http1(api).await.status, 405);
+    for (method, path, allowed) in [
+        ("POST", "version", "GET"),
+        ("GET", "update_loglevel", "POST"),
+        ("GET", "enable_log", "POST"),
+        ("PUT", "disable_log", "POST"),
+        ("POST", "flowcontrol", "GET"),
+        ("GET", "flowcontrol/web", "PUT"),
+    ] {
+        let reply = Ask::new(method, &format!("/api/v1/{path}")).http1(api).await;
+        assert_eq!(
+            (reply.status.as_u16(), reply.header("allow")),
+            (405, allowed),
+            "{path}"
+        );
+    }
+    let rebound = Ask::get("/api/v1/version").host("rebound.test").http1(api).await;
+    assert_eq!(rebound.status, 403);
+    assert!(rebound.text().contains("Host"), "{rebound:?}");
+    let shown = Ask::get("/api/v1/version")
+        .host("rebound.test")
+        .header("layotto-admin-token", "adm1n");
+    assert_eq!(shown.http1(api).await.status, 200);
+}
+
+// deviation: D073
+#[tokio::test]
+async fn gos_tools_read_the_profile_of_processor_time() {
+    let [port, pprof] = [(); 2].map(|()| free_port());
+    let peer = Peer::start("a").await;
+    let plan = Plan::web(port, json!([to("/", "c", json!({}))]))
+        .cluster("c", [&peer], json!({}))
+        .root(json!({"pprof": {"debug": true, "port_value": pprof}}));
+    let running = plan.run();
+    let load = tokio::spawn(async move {
+        loop {
+            get(port, "/").await;
+        }
+    });
+    let profile = get(pprof, "/debug/pprof/profile?seconds=2").await;
+    load.abort();
+    assert_eq!(profile.status, 200);
+    for (path, status) in [("heap", 501), ("goroutine", 501), ("", 200)] {
+        assert_eq!(
+            get(pprof, &format!("/debug/pprof/{path}")).await.status,
+            status,
+            "{path}"
+        );
+    }
+    let rebound = Ask::get("/debug/pprof/").host("rebound.test").http1(pprof).await;
+    assert_eq!(rebound.status, 403);
+
+    let file = running.file().with_file_name("profile");
+    std::fs::write(&file, &profile.body).unwrap();
+    let go = tokio::process::Command::new("go")
+        .args(["tool", "pprof", "-top"])
+        .arg(&file)
+        .output()
+        .await;
+    let Ok(go) = go else {
+        crate::sidecar::say("skipped: go is not installed");
+        return;
+    };
+    let top = String::from_utf8_lossy(&go.stdout);
+    assert!(go.status.success(), "{}", String::from_utf8_lossy(&go.stderr));
+    assert!(top.contains("Type: cpu") && top.contains("flat%"), "{top}");
+    assert!(
+        ["hyper", "tokio", "layotto"]
+            .iter()
+            .any(|name| top.contains(name)),
+        "{top}"
+    );
+    crate::sidecar::say(top.lines().take(12).collect::<Vec<_>>().join("\n"));
 }
 
 /// An address of this machine that is not loopback.
-fn outside() -> Option<std::net::IpAddr> {
+pub fn outside() -> Option<std::net::IpAddr> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
     // Nothing is sent: this only chooses the way.
     socket.connect("192.0.2.1:9").ok()?;

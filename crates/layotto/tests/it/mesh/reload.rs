@@ -11,7 +11,10 @@ use super::{
     peer::Peer,
     plan::{Plan, Running, proxy, replace, runtime, to, until, until_reply},
 };
-use crate::{lifecycle::client, sidecar::free_port};
+use crate::{
+    lifecycle::client,
+    sidecar::{Sidecar, free_port},
+};
 
 async fn peers() -> [Peer; 2] {
     [Peer::start("a").await, Peer::start("b").await]
@@ -260,6 +263,33 @@ async fn hosts_of_a_folder_of_routes_and_of_clusters_are_followed() {
     running.wait_for_log("configuration applied").await;
     replace(&routes.join("all.json"), &host("two").to_string());
     until_reply("the new route", || get(port, "/"), |reply| reply.peer() == "b").await;
+}
+
+#[tokio::test]
+async fn folders_that_are_not_in_the_working_directory_are_beside_the_file() {
+    let [a, _] = peers().await;
+    let port = free_port();
+    let folder = tempfile::tempdir().unwrap();
+    let beside = folder.path().join("configs");
+    for name in ["routes", "clusters"] {
+        fs::create_dir_all(beside.join(name)).unwrap();
+    }
+    let host = json!({"name": "all", "domains": ["*"], "routers": [to("/", "one", json!({}))]});
+    fs::write(beside.join("routes/all.json"), host.to_string()).unwrap();
+    let cluster = json!({"name": "one", "hosts": [{"address": a.addr().to_string()}]});
+    fs::write(beside.join("clusters/one.json"), cluster.to_string()).unwrap();
+    let mut plan = Plan::default().listener(proxy("web", port, "routes"));
+    plan.routers = vec![json!({"router_config_name": "routes", "router_configs": "routes"})];
+    plan.more = json!({"cluster_manager": {"clusters_configs": "clusters"}});
+    let file = beside.join("layotto.json");
+    fs::write(&file, plan.file().to_string()).unwrap();
+    let mut process = Sidecar::start(folder.path(), ["start", "-c", file.to_str().unwrap()], &[]);
+    assert!(process.wait_for_port(port), "{}", process.output());
+    assert_eq!(get(port, "/").await.peer(), "a");
+    for name in ["routes", "clusters"] {
+        let found = beside.join(name).display().to_string();
+        assert!(process.output().contains(&found), "{}", process.output());
+    }
 }
 
 #[tokio::test]
