@@ -6,7 +6,8 @@ use bytes::Bytes;
 use futures::future::join_all;
 use layotto_proto::runtime::v1::{
     CommonInvokeRequest, GetNextIdRequest, GetStateRequest, HttpExtension, InvokeServiceRequest,
-    SayHelloRequest, runtime_client::RuntimeClient,
+    SaveStateRequest, SayHelloRequest, StateItem, TryLockRequest, UnlockRequest,
+    runtime_client::RuntimeClient,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -37,6 +38,24 @@ pub enum Call {
     Hello(usize),
     /// GetState of key `bench` of the named store.
     State(&'static str),
+    /// GetState of any key.
+    Get {
+        /// The store.
+        store: &'static str,
+        /// The key.
+        key: &'static str,
+    },
+    /// SaveState of a value of so many bytes.
+    Save {
+        /// The store.
+        store: &'static str,
+        /// The key.
+        key: &'static str,
+        /// Bytes of the value.
+        size: usize,
+    },
+    /// TryLock and Unlock, one after the other, in the named store.
+    Lock(&'static str),
     /// GetNextId (weak) of key `bench`.
     Id,
     /// InvokeService with a body of so many bytes.
@@ -62,6 +81,16 @@ impl Call {
                 };
                 client.get_state(request).await.map(drop)
             }
+            Self::Get { store, key } => {
+                let request = GetStateRequest {
+                    store_name: store.into(),
+                    key: key.into(),
+                    ..GetStateRequest::default()
+                };
+                client.get_state(request).await.map(drop)
+            }
+            Self::Save { store, key, size } => client.save_state(saving(store, key, size)).await.map(drop),
+            Self::Lock(store) => lock(client, store).await,
             Self::Id => {
                 let request = GetNextIdRequest {
                     store_name: "sequencer_memory".into(),
@@ -73,6 +102,40 @@ impl Call {
             Self::Invoke(size) => client.invoke_service(invocation(size)).await.map(drop),
         }
     }
+}
+
+fn saving(store: &str, key: &str, size: usize) -> SaveStateRequest {
+    let item = StateItem {
+        key: key.to_owned(),
+        value: Bytes::from(vec![b'x'; size]),
+        ..StateItem::default()
+    };
+    SaveStateRequest {
+        store_name: store.to_owned(),
+        states: vec![item],
+    }
+}
+
+async fn lock(client: &mut RuntimeClient<Channel>, store: &str) -> Result<(), tonic::Status> {
+    let lock = TryLockRequest {
+        store_name: store.to_owned(),
+        resource_id: "bench".to_owned(),
+        lock_owner: "bench".to_owned(),
+        expire: 30,
+    };
+    let unlock = UnlockRequest {
+        store_name: store.to_owned(),
+        resource_id: "bench".to_owned(),
+        lock_owner: "bench".to_owned(),
+    };
+    let granted = client.try_lock(lock).await?.into_inner().success;
+    let status = client.unlock(unlock).await?.into_inner().status;
+    if granted && status == 0 {
+        return Ok(());
+    }
+    Err(tonic::Status::aborted(format!(
+        "granted: {granted}, unlocked: {status}"
+    )))
 }
 
 fn invocation(size: usize) -> InvokeServiceRequest {
@@ -196,17 +259,17 @@ where
 
 /// Writes the value that [`Call::State`] reads.
 pub async fn prepare(address: &str, store: &str) -> anyhow::Result<()> {
-    use layotto_proto::runtime::v1::{SaveStateRequest, StateItem};
+    save(address, store, "bench", 100).await
+}
 
-    let item = StateItem {
-        key: "bench".into(),
-        value: Bytes::from(vec![b'x'; 100]),
-        ..StateItem::default()
-    };
-    let request = SaveStateRequest {
-        store_name: store.into(),
-        states: vec![item],
-    };
-    connect(address).await?.save_state(request).await?;
+/// Writes a value of `size` bytes; waits for a store that is not there yet.
+pub async fn save(address: &str, store: &str, key: &str, size: usize) -> anyhow::Result<()> {
+    let mut client = connect(address).await?;
+    let begun = Instant::now();
+    while let Err(status) = client.save_state(saving(store, key, size)).await {
+        let waiting = status.code() == tonic::Code::Unavailable && begun.elapsed() < Duration::from_secs(5);
+        anyhow::ensure!(waiting, "saving to {store}: {status}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     Ok(())
 }

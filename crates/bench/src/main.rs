@@ -3,7 +3,8 @@
 //! `layotto-bench run --binary target/release/layotto` prints a table in Markdown. The floor is a
 //! tonic server that answers the same message and does nothing else. Server processes are pinned
 //! to the first processor, the load to the second. The part `proxy` measures the data plane beside
-//! other proxies, which `cargo xtask tools` gets.
+//! other proxies, the part `stores` back ends beside their clients alone; `cargo xtask tools` gets
+//! the proxies and the products.
 
 mod cases;
 mod engine;
@@ -12,6 +13,7 @@ mod load;
 mod process;
 mod proxy;
 mod report;
+mod stores;
 mod upstream;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -59,6 +61,12 @@ enum Command {
     /// Serves the floor: a tonic server that greets. Prints its address.
     #[command(hide = true)]
     Floor,
+    /// Serves state in Redis with nothing around it: the floor of that back end. Prints its address.
+    #[command(hide = true)]
+    RedisFloor {
+        /// Where Redis listens.
+        redis: SocketAddr,
+    },
     /// Serves an HTTP echo, as the service behind InvokeService. Prints its address.
     #[command(hide = true)]
     Upstream,
@@ -73,6 +81,8 @@ enum Part {
     Runtime,
     /// The data plane, beside other proxies.
     Proxy,
+    /// Back ends, beside their clients alone.
+    Stores,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -95,18 +105,23 @@ fn main() -> anyhow::Result<()> {
                 only,
             };
             print!("{}", report::facts(&options));
-            if part != Part::Proxy {
+            if matches!(part, Part::All | Part::Runtime) {
                 let rows = runtime.block_on(cases::run(&options))?;
                 print!("\n{}", report::markdown(&rows));
             }
-            if part != Part::Runtime {
+            if matches!(part, Part::All | Part::Proxy) {
                 let lines = runtime.block_on(proxy::run(&options))?;
                 print!("\n{}", proxy::table::markdown(&lines));
+            }
+            if matches!(part, Part::All | Part::Stores) {
+                let rows = runtime.block_on(stores::run(&options))?;
+                print!("\n{}", report::markdown(&rows));
             }
             Ok(())
         }
         // One worker thread, as the sidecar has on the one processor that it is pinned to.
         Command::Floor => multi_thread()?.block_on(floor::serve()),
+        Command::RedisFloor { redis } => multi_thread()?.block_on(stores::floor::serve(redis)),
         Command::Upstream => multi_thread()?.block_on(upstream::serve()),
         Command::Origin => multi_thread()?.block_on(layotto_peers::origin::serve()),
         Command::Copy { address, host } => {

@@ -65,13 +65,24 @@ impl Server {
 
     /// Processor time used so far by all threads, of its children too.
     pub fn processor_time(&self) -> anyhow::Result<Duration> {
-        let mut nanos = 0;
+        Ok(Duration::from_nanos(self.threads()?.into_iter().sum()))
+    }
+
+    /// Processor time used so far by the thread that used most.
+    pub fn busiest_thread(&self) -> anyhow::Result<Duration> {
+        let most = self.threads()?.into_iter().max();
+        Ok(Duration::from_nanos(most.unwrap_or_default()))
+    }
+
+    /// What each thread used, in nanoseconds.
+    fn threads(&self) -> anyhow::Result<Vec<u64>> {
+        let mut threads = Vec::new();
         for pid in family(self.child.id()) {
             for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-                nanos += run_nanos(&task?.path().join("schedstat"))?;
+                threads.push(run_nanos(&task?.path().join("schedstat"))?);
             }
         }
-        Ok(Duration::from_nanos(nanos))
+        Ok(threads)
     }
 
     /// Resident memory in bytes, with that of its children.

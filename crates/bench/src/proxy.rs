@@ -3,6 +3,7 @@
 //! Every proxy has one worker, on the first processor; load and back ends are on the second.
 
 mod cost;
+mod dump;
 mod idle;
 mod invoke;
 pub mod table;
@@ -55,6 +56,9 @@ pub async fn run(options: &Options) -> Result<Vec<Line>> {
     }
     if options.wants("in-process") {
         lines.extend(invoke::in_process(options).await?);
+    }
+    if options.wants("traffic dump") {
+        lines.extend(dump::costs(options).await?);
     }
     Ok(lines)
 }

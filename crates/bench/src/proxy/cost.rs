@@ -14,11 +14,12 @@ use super::{
 };
 use crate::cases::{Options, median};
 
-/// Connections and calls under way on each, for gRPC.
-const CONNECTIONS: usize = 8;
-const STREAMS: usize = 16;
+/// Connections, for gRPC.
+pub const CONNECTIONS: usize = 8;
+/// Calls under way on each of them.
+pub const STREAMS: usize = 16;
 /// Connections for HTTP/1.1.
-const KEPT: usize = 16;
+pub const KEPT: usize = 16;
 const FEW_ROUTES: usize = 10;
 const MANY_ROUTES: usize = 10_000;
 /// Those that know what a route is.

@@ -1,11 +1,15 @@
 //! What InvokeService adds to the data plane that it goes through.
 
-use std::{net::SocketAddr, process::Command, time::Duration};
+use std::{
+    net::SocketAddr,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use layotto_peers::{
-    load::{Round, grpc},
+    load::{Round, grpc, percentile},
     process::free_address,
     proxy::Kind,
 };
@@ -15,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::{
     Running,
-    cost::{Load, cpu, p50},
+    cost::{Load, cpu},
     listens, origin,
     table::{Bound, Figure, Line},
 };
@@ -53,7 +57,7 @@ async fn measure(options: &Options) -> Result<(f64, f64)> {
     for _ in 0..options.rounds {
         let plain = cpu(&sidecar.plain, &Load::Http1(PATH.into(), CONNECTIONS), options).await?;
         costs.push(sidecar.cost(options).await? - plain);
-        let plain = p50(sidecar.plain.address, &Load::Http1(PATH.into(), 1), options).await?;
+        let plain = sidecar.plain_p50(options.counted()).await?;
         let through = sidecar.invoke(1, options.counted()).await?;
         waits.push(through.percentile(0.5).as_secs_f64() * 1e6 - plain);
     }
@@ -101,6 +105,19 @@ impl Sidecar {
         Ok(round)
     }
 
+    /// Median microseconds of a request that is alone, over HTTP/2 like the calls.
+    async fn plain_p50(&self, time: Duration) -> Result<f64> {
+        let mut client = grpc::Client::connect(self.plain.address).await?;
+        let (begun, mut latencies) = (Instant::now(), Vec::new());
+        while begun.elapsed() < time {
+            let start = Instant::now();
+            client.get(PATH).await?;
+            latencies.push(start.elapsed());
+        }
+        latencies.sort_unstable();
+        Ok(percentile(&latencies, 0.5).as_secs_f64() * 1e6)
+    }
+
     /// Processor microseconds for each call.
     async fn cost(&self, options: &Options) -> Result<f64> {
         self.invoke(CONNECTIONS, options.counted().mul_f64(0.25)).await?;
@@ -131,7 +148,7 @@ fn invocation() -> Bytes {
 
 fn configuration(api: SocketAddr, plain: SocketAddr, back: SocketAddr) -> Value {
     let proxy = json!([{"filters": [{"type": "proxy", "config": {
-        "downstream_protocol": "Http1", "upstream_protocol": "Http1",
+        "downstream_protocol": "Auto", "upstream_protocol": "Http1",
         "router_config_name": "router"}}]}]);
     json!({
         "servers": [{
