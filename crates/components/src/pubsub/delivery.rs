@@ -1,6 +1,6 @@
 //! Delivers the messages of one subscription.
 
-use std::{panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use layotto_core::{
     pubsub::{EPHEMERAL, Handler, Message, Outcome, Subscribe, Subscription},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore},
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -157,11 +157,13 @@ impl<S: Source> Delivery<S> {
             let slot = Arc::clone(&slots).acquire_owned().await;
             let slot = slot.expect("invariant: nobody closes the slots");
             let taken = self.next().await;
-            let (begun, beginning) = oneshot::channel();
-            self.tasks.spawn(Arc::clone(self).deliver(taken, slot, begun));
-            // The handler takes its place before it is asked whether there is another, and handlers
-            // begin in the order of the messages.
-            drop(beginning.await);
+            let mut delivering = Box::pin(Arc::clone(self).deliver(taken, slot));
+            // Begun here: the handler takes its place before it is asked whether there is another,
+            // handlers begin in the order of the messages, and messages that wait together need no
+            // turn of the scheduler each.
+            if futures::poll!(&mut delivering).is_pending() {
+                self.tasks.spawn(delivering);
+            }
         }
     }
 
@@ -176,27 +178,17 @@ impl<S: Source> Delivery<S> {
         }
     }
 
-    async fn deliver(
-        self: Arc<Self>,
-        taken: Taken<S::Body>,
-        _slot: OwnedSemaphorePermit,
-        begun: oneshot::Sender<()>,
-    ) {
+    async fn deliver(self: Arc<Self>, taken: Taken<S::Body>, _slot: OwnedSemaphorePermit) {
         let stored = match self.load(&taken) {
             Ok(Some(stored)) => stored,
-            without => {
-                drop(begun);
-                return match without {
-                    Ok(_) => self.settle(taken).await,
-                    Err(error) if error.kind() == ErrorKind::DataLoss => self.discard(taken, &error).await,
-                    Err(error) => self.fail(taken, error).await,
-                };
-            }
+            Ok(None) => return self.settle(taken).await,
+            Err(error) if error.kind() == ErrorKind::DataLoss => return self.discard(taken, &error).await,
+            Err(error) => return self.fail(taken, error).await,
         };
         let outcome = tokio::select! {
             // First, since a verdict that is there counts even if the subscriber went away right after.
             biased;
-            outcome = self.handle(self.message(&taken, stored), begun) => outcome,
+            outcome = self.handle(self.message(&taken, stored)) => outcome,
             // Dropping `taken` gives the message to the other subscribers of the group.
             () = self.dropped.cancelled() => return,
             () = self.source.lost(taken.entry()) => return taken.settle(),
@@ -226,14 +218,10 @@ impl<S: Source> Delivery<S> {
         }
     }
 
-    async fn handle(&self, message: Message, begun: oneshot::Sender<()>) -> Outcome {
+    async fn handle(&self, message: Message) -> Outcome {
         // A panic counts as a failure, else it would be repeated at once and for ever.
         let handling = AssertUnwindSafe(self.handler.handle(message)).catch_unwind();
-        let mut handling = pin!(handling.map(|outcome| outcome.unwrap_or_else(|_| panicked())));
-        if let Poll::Ready(outcome) = futures::poll!(&mut handling) {
-            return outcome;
-        }
-        drop(begun);
+        let handling = handling.map(|outcome| outcome.unwrap_or_else(|_| panicked()));
         if self.policy.ack_deadline.is_zero() {
             return handling.await;
         }

@@ -1,6 +1,6 @@
 //! One stream of `SubscribeTopicEvents`: events out, acknowledgements in.
 //!
-//! Nothing is kept for a client that does not read: one event waits in the channel, the others stay
+//! Little is kept for a client that does not read: a few events wait in the channel, the others stay
 //! with the broker until there is room.
 
 use std::{
@@ -40,6 +40,9 @@ use crate::{
 
 /// Events sent and not acknowledged, on one stream.
 pub(super) const WINDOW: usize = 100;
+/// Events on their way to the connection. With fewer, the tasks of stream and connection would have to
+/// take turns for each event.
+pub(super) const AHEAD: usize = 8;
 /// How soon a stream follows its component when that is opened anew.
 const REFRESH: Duration = Duration::from_secs(1);
 const DELIVERY: &str = "layotto-delivery";
@@ -110,16 +113,13 @@ where
     let refused = |error: Error| component_error(KIND, &name, error.to_string(), error);
     let mode = mode(&initial.metadata)?;
 
-    let (sender, receiver) = mpsc::channel(1);
-    // Holds the only place in the channel, so that no event overtakes the initial response.
-    let place = sender.clone().reserve_owned().await;
-    let place = place.map_err(|_| Error::internal("invariant: the receiver is held here"))?;
+    let (sender, receiver) = mpsc::channel(AHEAD);
     let delivery = Arc::new(Delivery {
         pubsub: name.clone(),
         topic: initial.topic.clone(),
         raw: pubsub::is_raw(&initial.metadata),
         deadline: ack_deadline(&initial.metadata)?,
-        window: Semaphore::new(WINDOW),
+        window: Semaphore::new(0),
         out: sender.downgrade(),
         acks: Acks::default(),
         ended: CancellationToken::new(),
@@ -127,9 +127,11 @@ where
     let wish = wish(&runtime, slot, mode, initial, Arc::clone(&delivery)).map_err(refused)?;
     let mut live = Live::new(Arc::clone(slot), wish, mode, runtime.subscriptions.clone());
     live.refresh().await.map_err(refused)?;
-    place.send(Ok(response(Outgoing::InitialResponse(
-        SubscribeTopicEventsResponseInitial {},
-    ))));
+    let confirmation = Outgoing::InitialResponse(SubscribeTopicEventsResponseInitial {});
+    let sent = sender.send(Ok(response(confirmation))).await;
+    sent.map_err(|_| Error::internal("invariant: the receiver is held here"))?;
+    // Not before, so that no event overtakes the confirmation.
+    delivery.window.add_permits(WINDOW);
 
     let shutdown = runtime.shutdown.clone();
     runtime
@@ -251,6 +253,7 @@ struct Delivery {
     topic: String,
     raw: bool,
     deadline: Option<Duration>,
+    /// Places for events sent and not acknowledged; none before the subscription is confirmed.
     window: Semaphore,
     /// Weak, so that the stream ends although the broker still holds the handler.
     out: mpsc::WeakSender<Item>,

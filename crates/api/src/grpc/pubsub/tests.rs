@@ -429,10 +429,11 @@ async fn a_client_that_does_not_read_stops_deliveries() {
     for number in 0..500 {
         publish(&runtime, &number.to_string()).await;
     }
-    // One waits in the channel, one was taken while there still was room.
+    // What waits in the channel, and one that was taken while there still was room.
+    let most = super::stream::AHEAD + 1;
     for _ in 0..1000 {
         tokio::task::yield_now().await;
-        assert!(broker.counts().taken <= 2, "{:?}", broker.counts());
+        assert!(broker.counts().taken <= most, "{:?}", broker.counts());
     }
     assert!(broker.counts().taken >= 1);
 }
