@@ -64,7 +64,7 @@ pub async fn run(options: &Options) -> Result<Vec<Row>> {
             let name = format!("{verb} Redis, {shown}: p50");
             if options.wants(&name) {
                 eprintln!("{name} …");
-                rows.push(waiting(options, name, &sidecar, &redis, call).await?);
+                rows.push(waiting(options, name, (&sidecar.server, &floor), &redis, call).await?);
             }
         }
     }
@@ -101,21 +101,25 @@ async fn processor(
     })
 }
 
-/// One call at a time, beside a greeting and a bare round trip to Redis together.
+/// One call at a time, beside a greeting and a bare round trip to Redis together. What the bare service
+/// takes is shown with it.
 async fn waiting(
     options: &Options,
     name: String,
-    sidecar: &Sidecar,
+    (sidecar, floor): (&Server, &Server),
     redis: &Product,
     call: Call,
 ) -> Result<Row> {
-    let mut pairs = Vec::new();
+    let (mut pairs, mut floors) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
-        let hello = p50(&sidecar.server.address, Call::Hello(100), options).await?;
+        let hello = p50(&sidecar.address, Call::Hello(100), options).await?;
         let bare = round_trip(redis, on_redis(call), options).await?;
-        pairs.push((p50(&sidecar.server.address, call, options).await?, hello + bare));
+        floors.push(p50(&floor.address, call, options).await?);
+        pairs.push((p50(&sidecar.address, call, options).await?, hello + bare));
     }
-    Ok(row_of_waiting(name, &pairs, 1.0))
+    let mut row = row_of_waiting(name, &pairs, 1.0);
+    row.floor += &format!("; {:.1} µs, the bare service", median(floors));
+    Ok(row)
 }
 
 async fn lock(options: &Options, sidecar: &Sidecar, redis: &Product) -> Result<Row> {
