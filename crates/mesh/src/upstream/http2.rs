@@ -5,6 +5,7 @@ mod body;
 mod life;
 mod link;
 mod pump;
+mod window;
 
 use std::{
     io,
@@ -442,7 +443,7 @@ impl Counted {
     fn end(mut self, broken: bool) {
         if let Some(open) = &mut self.open {
             open.set_lost(broken || !self.life.is_retired());
-            open.set_busy(self.life.is_busy());
+            open.set_busy(self.life.requests() > 0);
         }
     }
 }

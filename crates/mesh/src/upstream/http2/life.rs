@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
             AtomicBool, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
@@ -20,6 +20,8 @@ use crate::connection::Work;
 pub(super) struct Life {
     /// Requests under way.
     requests: AtomicUsize,
+    /// Requests that went on although their reply had begun.
+    two_way: AtomicUsize,
     /// Whether it is us who end it, once its requests are done.
     retired: AtomicBool,
     /// How many requests are given up and the host is not told yet.
@@ -45,9 +47,15 @@ impl Life {
         self.requests.fetch_sub(1, Relaxed);
     }
 
-    /// Whether requests are under way.
-    pub(super) fn is_busy(&self) -> bool {
-        self.requests.load(Relaxed) > 0
+    /// How many requests are under way.
+    pub(super) fn requests(&self) -> usize {
+        self.requests.load(Relaxed)
+    }
+
+    /// How many requests went on although their reply had begun; more of them wake the task that
+    /// [`Life::poll_given_up`] was called from.
+    pub(super) fn two_way(&self) -> usize {
+        self.two_way.load(SeqCst)
     }
 
     pub(super) fn retire(&self) {
@@ -98,5 +106,23 @@ impl Life {
 
     fn untold(&self) -> MutexGuard<'_, Untold> {
         self.untold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts a request that went on although its reply had begun, until it is dropped.
+#[derive(Debug)]
+pub(super) struct TwoWay(Arc<Life>);
+
+impl TwoWay {
+    pub(super) fn begin(life: &Arc<Life>) -> Self {
+        life.two_way.fetch_add(1, SeqCst);
+        life.connection.wake();
+        Self(Arc::clone(life))
+    }
+}
+
+impl Drop for TwoWay {
+    fn drop(&mut self) {
+        self.0.two_way.fetch_sub(1, SeqCst);
     }
 }

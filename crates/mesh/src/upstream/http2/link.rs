@@ -13,7 +13,9 @@ use http::{Request, Response};
 use super::{
     super::{About, Failure, Fault, Progress, Reply, ReplyBody, Stream, open::Open},
     Body as ReplyStream, Counted, Life, MOST_GIVEN_UP, Pool,
+    life::TwoWay,
     pump::Pump,
+    window::{NARROW, Window},
 };
 use crate::{
     batched::{Batched, Corked},
@@ -21,11 +23,6 @@ use crate::{
     cluster::Host,
     connection::Backlog,
 };
-
-/// How much a host may send unasked on one stream: what a client that does not read its reply can
-/// make us hold. More than the 64 KiB and one frame that a host with usual settings lets us send:
-/// one that echoes, and reads on only when it has written, waits for room that we grant behind them.
-const STREAM_WINDOW: u32 = 80 * 1024;
 
 /// How much a host may send unasked on all streams of a connection. Far more than one stream may, so
 /// that replies which nobody reads do not hold up the others.
@@ -64,6 +61,8 @@ pub(in crate::upstream) struct Place {
     client: Option<Arc<Backlog>>,
     /// Whether the host has a request that it is not done with.
     open: bool,
+    /// To its end, not only to that of the request: what the host was promised must hold.
+    two_way: Option<TwoWay>,
 }
 
 /// Greets the host and waits until it has told its settings: its limit on streams must be known
@@ -75,7 +74,7 @@ pub(super) async fn greet(
 ) -> io::Result<SendRequest<Bytes>> {
     let stream = Corked::new(stream);
     let handshake = h2::client::Builder::new()
-        .initial_window_size(STREAM_WINDOW)
+        .initial_window_size(NARROW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(MAX_HEAD)
         .max_concurrent_reset_streams(REMEMBERED)
@@ -107,7 +106,9 @@ pub(super) async fn greet(
 /// is told.
 async fn run(connection: Batched<Connection<Corked<Stream>, Bytes>, Stream>, counted: Counted) {
     let mut connection = pin!(connection);
+    let mut window = Window::default();
     let ended = poll_fn(|cx| {
+        window.adapt(connection.as_mut().inner().get_mut(), &counted.life);
         let given_up = counted.life.poll_given_up(cx);
         let ended = connection.as_mut().poll(cx);
         if given_up > 0 && connection.is_clear() {
@@ -179,6 +180,7 @@ impl Lease {
         }
         // The reader of the reply must not hold up the rest of the request.
         let rest = pump.map(|mut pump| {
+            self.place.two_way = Some(TwoWay::begin(&self.place.life));
             tokio::spawn(async move {
                 if let Err(error) = poll_fn(|cx| pump.poll_send(cx)).await {
                     tracing::debug!(%error, "request broken off");
@@ -204,6 +206,7 @@ impl Place {
             life,
             client: None,
             open: false,
+            two_way: None,
         }
     }
 
