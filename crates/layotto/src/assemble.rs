@@ -50,7 +50,7 @@ use crate::{
     part::Parts,
     plane::{self, Directory, Plane},
     process_metrics,
-    reload::{Reload, Shown},
+    reload::{Reload, Shown, Stamps},
     signals::Signals,
 };
 
@@ -171,6 +171,7 @@ async fn serve(
         folder: loaded.dir.clone(),
         directory: process.directory.clone(),
     };
+    let stamps = Stamps::of(loaded);
     // Before the listeners accept: a request finds the functions that can be had.
     let plane = Plane::start(parts, config, sockets, guests.apply(config));
     let plane = Arc::new(plane.await?);
@@ -202,10 +203,9 @@ async fn serve(
             asked: Arc::clone(&asked),
         };
         let (config, draining) = (config.clone(), process.draining.clone());
-        let stamp = loaded.stamp;
         process
             .tasks
-            .spawn(async move { reload.run(&config, stamp, draining).await });
+            .spawn(async move { reload.run(&config, stamps, draining).await });
     } else {
         let banner = crate::banner::text(config, &process.directory, data_dir.path());
         // A closed standard output must not end the process.

@@ -45,6 +45,25 @@ impl Shown {
     }
 }
 
+/// What the files are like that a configuration comes from. To be asked before they are read, so that
+/// what changes meanwhile is noticed later.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Stamps {
+    file: u64,
+    folders: u64,
+}
+
+impl Stamps {
+    /// Those of `loaded`, whose folders nobody has read yet. Asks the system, which blocks.
+    pub fn of(loaded: &Loaded) -> Self {
+        let folders = loaded.file.as_deref().map(|file| folders(&loaded.config, file));
+        Self {
+            file: loaded.stamp,
+            folders: stamp::of_folders(&folders.unwrap_or_default()),
+        }
+    }
+}
+
 /// Follows the configuration file of a process.
 pub struct Reload {
     /// The file.
@@ -62,14 +81,10 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Applies every change until `shutdown`. `config` is what runs at the beginning, `stamp` what
-    /// the file was like when that was read.
-    pub async fn run(self, config: &Config, stamp: u64, shutdown: CancellationToken) {
+    /// Applies every change until `shutdown`. `config` is what runs at the beginning, and was made of
+    /// what `seen` tells of.
+    pub async fn run(self, config: &Config, mut seen: Stamps, shutdown: CancellationToken) {
         let mut folders = folders(config, &self.file);
-        let Some((_, of_folders)) = self.stamps(&folders).await else {
-            return;
-        };
-        let mut seen = (stamp, of_folders);
         loop {
             let asked = tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -91,7 +106,7 @@ impl Reload {
                     let Some(now) = self.stamps(&folders).await else {
                         return;
                     };
-                    seen.1 = now.1;
+                    seen.folders = now.folders;
                 }
                 self.apply(loaded).await;
             }
@@ -100,9 +115,12 @@ impl Reload {
 
     /// What the file and the folders are like, asked where it may block; `None`: the runtime is
     /// ending.
-    async fn stamps(&self, folders: &[PathBuf]) -> Option<(u64, u64)> {
+    async fn stamps(&self, folders: &[PathBuf]) -> Option<Stamps> {
         let (file, folders) = (self.file.clone(), folders.to_vec());
-        let asked = move || (stamp::of_file(&file), stamp::of_folders(&folders));
+        let asked = move || Stamps {
+            file: stamp::of_file(&file),
+            folders: stamp::of_folders(&folders),
+        };
         tokio::task::spawn_blocking(asked).await.ok()
     }
 
