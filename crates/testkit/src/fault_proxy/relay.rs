@@ -116,7 +116,7 @@ async fn forward(
         }
     };
     let writing = async move {
-        let mut gate = Gate::new(side, shared);
+        let mut gate = Gate::new(side, shared, cuts);
         let all = async {
             while let Some((arrived, part)) = receiver.recv().await {
                 gate.pass(arrived, part, &mut to).await?;
@@ -140,17 +140,20 @@ struct Gate<'s> {
     side: Side,
     shared: &'s Shared,
     faults: watch::Receiver<Faults>,
+    /// What had been cut when the connection was made.
+    cuts: Cuts,
     flow: Flow,
 }
 
 impl<'s> Gate<'s> {
-    fn new(side: Side, shared: &'s Shared) -> Self {
+    fn new(side: Side, shared: &'s Shared, cuts: Cuts) -> Self {
         let mut faults = shared.faults.subscribe();
         let flow = (side.flow)(&faults.borrow_and_update());
         Self {
             side,
             shared,
             faults,
+            cuts,
             flow,
         }
     }
@@ -179,6 +182,10 @@ impl<'s> Gate<'s> {
         loop {
             if self.faults.has_changed().unwrap_or_default() {
                 self.flow = (self.side.flow)(&self.faults.borrow_and_update());
+                // What was held back when the connection was reset does not pass once that heals.
+                if self.shared.cuts.borrow().resets != self.cuts.resets {
+                    std::future::pending::<()>().await;
+                }
             }
             let left = match self.flow.stops_after {
                 Some(0) => {

@@ -214,6 +214,30 @@ async fn a_blackhole_accepts_and_gives_everything_back_when_healed() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_held_back_does_not_outlive_a_reset() {
+    let (proxy, _serving) = echo().await;
+    let swallowed = Flow {
+        stops_after: Some(0),
+        ..Flow::default()
+    };
+    for round in 1..=100 {
+        let mut stream = connect(&proxy).await;
+        exchange(&mut stream, b"a").await;
+        let faults = Faults {
+            to_client: swallowed,
+            ..Faults::default()
+        };
+        proxy.set(faults).await;
+        let before = proxy.counts().to_server;
+        stream.write_all(b"lost").await.unwrap();
+        proxy.wait_for(|counts| counts.to_server == before + 4).await;
+        proxy.reset();
+        proxy.heal().await;
+        assert!(end(&mut stream).await.is_err(), "round {round}");
+    }
+}
+
 #[tokio::test]
 async fn a_direction_stops_in_the_middle_of_a_message() {
     let (proxy, _serving) = echo().await;
