@@ -25,14 +25,15 @@ const SERVERS: [(&str, &str); 4] = [
 ];
 /// How the names of keys end that upstream does not write.
 const OURS: &str = "|||fence";
-/// How many seconds of a time to live may have gone by when a recording looks at it.
-const GONE: i64 = 2;
-
 /// How long a server may not have been told that events are done.
 const TOLD: Duration = Duration::from_secs(3);
 
 /// The servers, by what stands for their addresses.
-pub struct Servers(BTreeMap<&'static str, Server>);
+pub struct Servers {
+    servers: BTreeMap<&'static str, Server>,
+    /// When the case began.
+    begun: Instant,
+}
 
 /// Whether recordings call one of the servers so.
 pub fn is_product(name: &str) -> bool {
@@ -47,18 +48,19 @@ pub fn is_named(case: &str) -> bool {
 impl Servers {
     /// Starts those that `case` names.
     pub async fn start(case: &str) -> Self {
+        let begun = Instant::now();
         let mut servers = BTreeMap::new();
         for (_, placeholder) in SERVERS {
             if case.contains(placeholder) {
                 servers.insert(placeholder, server::redis::start(&[]).await.unwrap());
             }
         }
-        Self(servers)
+        Self { servers, begun }
     }
 
     /// Where each of them is.
     pub fn placeholders(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let servers = self.0.iter();
+        let servers = self.servers.iter();
         servers.map(|(name, server)| (*name, server.address().to_string()))
     }
 
@@ -71,8 +73,10 @@ impl Servers {
                     self.run(name, 0, &command(&words)).await;
                 }
             }
-            "third redis stopped" | "redis stopped" => self.0.get_mut("${REDIS4}").unwrap().kill(),
-            "redis running again, empty" => self.0.get_mut("${REDIS4}").unwrap().resume().await.unwrap(),
+            "third redis stopped" | "redis stopped" => self.servers.get_mut("${REDIS4}").unwrap().kill(),
+            "redis running again, empty" => {
+                self.servers.get_mut("${REDIS4}").unwrap().resume().await.unwrap()
+            }
             _ => {}
         }
     }
@@ -128,7 +132,7 @@ impl Servers {
                 held = self.entries(placeholder, database(step)).await;
             }
             for (entry, recorded) in held.iter_mut().zip(recorded[name].as_array().unwrap()) {
-                align(entry, recorded);
+                align(entry, recorded, self.begun.elapsed());
             }
             dumps.push(((*name).to_owned(), Json::Array(held)));
         }
@@ -171,7 +175,7 @@ impl Servers {
     }
 
     async fn connect(&self, name: &str, database: i64) -> MultiplexedConnection {
-        let url = format!("redis://{}/{database}", self.0[name].address());
+        let url = format!("redis://{}/{database}", self.servers[name].address());
         let client = redis::Client::open(url).unwrap();
         // Cases share a thread, and some hold it for a while.
         let patient = AsyncConnectionConfig::new()
@@ -226,15 +230,16 @@ fn shown(bytes: &[u8]) -> Json {
     }
 }
 
-/// Leaves out what the recording leaves out of an entry, and lets time go by.
-fn align(entry: &mut Json, recorded: &Json) {
+/// Leaves out what the recording leaves out of an entry, and the seconds of its time to live that can
+/// have gone by in the time that the case took so far.
+fn align(entry: &mut Json, recorded: &Json, took: Duration) {
     if recorded.get("type").is_none() {
         entry.as_object_mut().unwrap().remove("type");
     }
     let (ours, theirs) = (entry["ttl"].as_i64(), recorded["ttl"].as_i64());
     if let (Some(ours), Some(theirs)) = (ours, theirs)
         && ours > 0
-        && (theirs - GONE..=theirs).contains(&ours)
+        && (theirs - took.as_secs() as i64 - 1..=theirs).contains(&ours)
     {
         entry["ttl"] = json!(theirs);
     }
