@@ -7,6 +7,7 @@ mod config;
 mod convert;
 mod fetch;
 mod filter;
+mod frame;
 mod global;
 mod manage;
 mod metrics;

@@ -4,10 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{StreamExt, stream, stream::BoxStream};
 use wasmtime::{Linker, Store, Val, ValType};
 
 use crate::{
     Allowed, Engine, Limits, Request, Settings, Shared,
+    grpc::{Call, Event},
     guest::{Facts, Guest},
     host::{Asker, Failure, Host, HttpCall, HttpReply},
     instance::{Instance, Prepared, linker},
@@ -58,6 +60,12 @@ impl Host for Echo {
             body: call.body,
             trailers: call.trailers,
         })
+    }
+
+    fn grpc(&self, _: &Asker, call: Call) -> BoxStream<'static, Event> {
+        let first = stream::iter([Event::Initial(call.metadata)]);
+        let last = stream::iter([Event::closed(0, "")]);
+        first.chain(call.messages.map(Event::Message)).chain(last).boxed()
     }
 }
 
@@ -118,6 +126,7 @@ impl World {
         guest.stream = Some(Stream::new(2, request));
         guest.effective = 2;
         guest.reply = Some(HttpReply::default());
+        guest.event = Some(Event::Message("message".into()));
         let prepared = self.prepared.clone().expect("prepare was called");
         Caller(Instance::start(prepared, guest).await.expect("an instance"))
     }

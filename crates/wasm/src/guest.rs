@@ -6,14 +6,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{future::BoxFuture, stream::FuturesUnordered};
 use wasmtime::{Memory, ResourceLimiter, TypedFunc};
 
 use crate::{
     Headers,
+    calls::Calls,
     clock::Clock,
     functions::Functions,
-    host::{Asker, Failure, Host, HttpReply},
+    grpc::Event,
+    host::{Asker, Host, HttpReply},
     shared::{Shared, Signals},
     stream::Stream,
 };
@@ -55,7 +56,7 @@ pub struct Allowed {
     pub methods: Vec<String>,
     /// State stores.
     pub stores: Vec<String>,
-    /// Clusters of `proxy_http_call`.
+    /// Clusters of `proxy_http_call` and of gRPC.
     pub clusters: Vec<String>,
 }
 
@@ -74,19 +75,6 @@ pub fn allows(list: &[String], name: &str) -> bool {
     list.iter().any(|entry| entry == "*" || entry == name)
 }
 
-/// Calls that are under way.
-pub(crate) type Calls = FuturesUnordered<BoxFuture<'static, Ended>>;
-
-/// A call that has ended.
-pub(crate) struct Ended {
-    /// The context that is told.
-    pub(crate) context: u32,
-    pub(crate) token: u32,
-    /// How much it was that the guest sent.
-    pub(crate) bytes: usize,
-    pub(crate) result: Result<HttpReply, Failure>,
-}
-
 /// One instance.
 pub(crate) struct Guest {
     pub(crate) facts: Arc<Facts>,
@@ -102,11 +90,10 @@ pub(crate) struct Guest {
     pub(crate) stream: Option<Stream>,
     pub(crate) call_data: Bytes,
     pub(crate) calls: Calls,
-    /// What the calls under way hold of requests.
-    pub(crate) calling: usize,
-    pub(crate) last_token: u32,
     /// While the guest is told of it.
     pub(crate) reply: Option<HttpReply>,
+    /// Of gRPC, while the guest is told of it.
+    pub(crate) event: Option<Event>,
     /// What `proxy_get_status` says.
     pub(crate) status: (u32, String),
     pub(crate) tick: Option<Duration>,
@@ -143,10 +130,9 @@ impl Guest {
             effective: ROOT,
             stream: None,
             call_data: Bytes::new(),
-            calls: Calls::new(),
-            calling: 0,
-            last_token: 0,
+            calls: Calls::default(),
             reply: None,
+            event: None,
             status: (0, String::new()),
             tick: None,
             done: Done::Running,
@@ -162,10 +148,12 @@ impl Guest {
         self.stream.as_mut().filter(|stream| stream.id == effective)
     }
 
-    /// Gives up the calls under way.
-    pub(crate) fn hang_up(&mut self) {
-        self.calls.clear();
-        self.calling = 0;
+    /// The message of gRPC that the guest is told of.
+    pub(crate) fn message(&self) -> Option<&Bytes> {
+        match &self.event {
+            Some(Event::Message(message)) => Some(message),
+            _ => None,
+        }
     }
 
     pub(crate) fn trailers_of_reply(&mut self) -> Option<&mut Headers> {

@@ -4,10 +4,18 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{StreamExt, stream, stream::BoxStream};
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::{Allowed, Headers, abi::Level};
+use crate::{
+    Allowed, Headers,
+    abi::Level,
+    grpc::{Call, Event},
+};
+
+/// gRPC's UNIMPLEMENTED.
+const UNIMPLEMENTED: u32 = 12;
 
 /// The guest that asks.
 #[derive(Debug, Clone)]
@@ -95,7 +103,7 @@ pub trait Host: Send + Sync + 'static {
         Err(Failure::Unknown)
     }
 
-    /// Whether `proxy_http_call` can go to this cluster.
+    /// Whether `proxy_http_call` and gRPC can go to this cluster.
     fn has_cluster(&self, _cluster: &str) -> bool {
         false
     }
@@ -103,6 +111,13 @@ pub trait Host: Send + Sync + 'static {
     /// `proxy_http_call`. Its timeout is kept by the caller.
     async fn http_call(&self, _asker: &Asker, _call: HttpCall) -> Result<HttpReply, Failure> {
         Err(Failure::Unknown)
+    }
+
+    /// `proxy_grpc_call` and `proxy_grpc_stream`. What comes ends with [`Event::Closed`]; dropping it
+    /// gives the call up. The timeout is kept by the caller, too.
+    fn grpc(&self, _asker: &Asker, _call: Call) -> BoxStream<'static, Event> {
+        let unknown = Event::closed(UNIMPLEMENTED, Failure::Unknown.to_string());
+        stream::iter([unknown]).boxed()
     }
 }
 

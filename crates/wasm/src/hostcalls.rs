@@ -6,6 +6,7 @@
 mod buffer;
 mod call;
 pub(crate) mod control;
+mod grpc;
 mod layotto;
 mod log;
 mod map;
@@ -81,11 +82,11 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         now "proxy_get_current_time_nanoseconds" (time) => control::current_time;
 
         now "proxy_http_call" (up, un, hp, hn, bp, bn, tp, tn, timeout, token) => call::http_call;
-        now "proxy_grpc_call" (up, un, sp, sn, mp, mn, ip, r#in, dp, dn, timeout, token) => call::grpc_call;
-        now "proxy_grpc_stream" (up, un, sp, sn, mp, mn, ip, r#in, token) => call::grpc_stream;
-        now "proxy_grpc_send" (token, ptr, len, eos) => call::grpc_send;
-        now "proxy_grpc_cancel" (token) => call::grpc_end;
-        now "proxy_grpc_close" (token) => call::grpc_end;
+        now "proxy_grpc_call" (up, un, sp, sn, mp, mn, ip, r#in, dp, dn, timeout, token) => grpc::call;
+        now "proxy_grpc_stream" (up, un, sp, sn, mp, mn, ip, r#in, token) => grpc::stream;
+        now "proxy_grpc_send" (token, ptr, len, eos) => grpc::send;
+        now "proxy_grpc_cancel" (token) => grpc::cancel;
+        now "proxy_grpc_close" (token) => grpc::close;
 
         wait "proxy_get_shared_data" (kp, kn, ptr, len, cas) => shared::get;
         now "proxy_set_shared_data" (kp, kn, vp, vn, cas) => shared::set;

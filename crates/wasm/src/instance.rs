@@ -1,15 +1,16 @@
 //! One instance of a module: its start, and the calls into it.
 
+mod news;
+
 use std::{collections::HashMap, sync::Arc};
 
-use futures::StreamExt;
 use wasmtime::{ExternType, InstancePre, Linker, Module, ModuleExport, Store, UpdateDeadline, Val};
 
 use crate::{
     Engine, ModuleError,
     abi::Version,
     engine::Running,
-    guest::{Done, Ended, Guest, ROOT},
+    guest::{Done, Guest, ROOT},
     hostcalls,
     stream::{Reply, Request, Stream},
     trap::Trap,
@@ -223,53 +224,14 @@ impl Instance {
         Ok(self.call_in(context, name, arguments).await? == Some(1))
     }
 
-    /// While the guest pauses and calls of its are under way, waits for these.
+    /// While the guest pauses and has calls under way, waits for what there is to tell of them.
     async fn wait(&mut self, paused: bool) -> Result<(), Trap> {
         while paused && !self.decided() && !self.stream_now().continued {
-            if !self.next_reply().await? {
+            if !self.next_news().await? {
                 break;
             }
         }
         Ok(())
-    }
-
-    /// Waits for the end of a call and tells the guest; `false`: there is none under way.
-    pub(crate) async fn next_reply(&mut self) -> Result<bool, Trap> {
-        self.store.data_mut().clock.pause();
-        let next = self.store.data_mut().calls.next().await;
-        self.store.data_mut().clock.resume();
-        let Some(ended) = next else {
-            return Ok(false);
-        };
-        self.replied(ended).await?;
-        Ok(true)
-    }
-
-    pub(crate) async fn replied(
-        &mut self,
-        Ended {
-            context,
-            token,
-            bytes,
-            result,
-        }: Ended,
-    ) -> Result<(), Trap> {
-        let guest = self.store.data_mut();
-        guest.calling = guest.calling.saturating_sub(bytes);
-        guest.status = match &result {
-            Ok(_) => (0, String::new()),
-            Err(failure) => (14, failure.to_string()),
-        };
-        // A call that failed has no headers: that is how guests know.
-        let reply = result.unwrap_or_default();
-        let (headers, body, trailers) = (reply.headers.0.len(), reply.body.len(), reply.trailers.0.len());
-        guest.reply = Some(reply);
-        let arguments = [context, token, size(headers), size(body), size(trailers)];
-        let told = self
-            .call_in(context, "proxy_on_http_call_response", &arguments)
-            .await;
-        self.store.data_mut().reply = None;
-        told.map(drop)
     }
 
     /// The reply is what the guest left.
@@ -287,7 +249,7 @@ impl Instance {
         self.store.data_mut().done = Done::Pending;
         let ready = self.call_in(context, "proxy_on_done", &[context]).await? != Some(0);
         while !ready && self.store.data().done == Done::Pending {
-            if !self.next_reply().await? {
+            if !self.next_news().await? {
                 break;
             }
         }
@@ -295,7 +257,7 @@ impl Instance {
         self.call_in(context, "proxy_on_log", &[context]).await?;
         self.call_in(context, "proxy_on_delete", &[context]).await?;
         let guest = self.store.data_mut();
-        guest.hang_up();
+        guest.calls.hang_up();
         Ok(guest.stream.take().unwrap_or_default())
     }
 

@@ -4,12 +4,14 @@
 //! is behind the trait [`host::Host`]; HTTP, configuration files and components are not known here.
 
 pub mod abi;
+mod calls;
 mod clock;
 mod engine;
 mod exchange;
 mod functions;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+pub mod grpc;
 mod guest;
 mod headers;
 mod health;

@@ -7,12 +7,14 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{StreamExt, stream, stream::BoxStream};
 use wasmtime::{Store, Val, ValType};
 
 use crate::{
     Allowed, Config, Engine, Functions, Headers, Limits, Request, Serving, Settings, Source,
     abi::Level,
     functions::Origin,
+    grpc::{Call, Event},
     guest::{Facts, Guest},
     host::{Asker, Failure, Host, HttpCall, HttpReply},
     instance::{Instance, Prepared, linker},
@@ -96,6 +98,22 @@ impl Host for Fake {
                 body: call.body,
                 trailers: Headers::default(),
             }),
+        }
+    }
+
+    /// Gives every message back; the method may say how it ends.
+    fn grpc(&self, _: &Asker, call: Call) -> BoxStream<'static, Event> {
+        self.note(format!("grpc {}/{}", call.service, call.method));
+        let end = match call.method.as_str() {
+            "Refused" => Event::closed(7, "not for you"),
+            _ => Event::closed(0, ""),
+        };
+        let trailing = Event::Trailing([("t", "u")].into_iter().collect());
+        let first = stream::iter([Event::Initial(call.metadata)]);
+        let events = first.chain(call.messages.map(Event::Message));
+        match call.method.as_str() {
+            "Never" => events.chain(stream::pending()).boxed(),
+            _ => events.chain(stream::iter([trailing, end])).boxed(),
         }
     }
 }

@@ -1,11 +1,13 @@
-//! `proxy_http_call`: requests of guests to clusters of the data plane, with the limits, pools and
+//! `proxy_http_call` and gRPC: requests of guests to clusters of the data plane, with the limits, pools and
 //! health of these. Which clusters a guest may call, for how long and how often, is looked at before.
+
+pub mod grpc;
 
 use std::{convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
 use futures::stream;
-use http::{HeaderMap, HeaderValue, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, LengthLimitError, Limited, StreamBody};
 use layotto_mesh::{
@@ -16,12 +18,15 @@ use layotto_mesh::{
     reply::Kind,
     router::{Action, Forward, Route},
 };
-use layotto_wasm::host::{Failure, HttpCall, HttpReply};
+use layotto_wasm::{
+    Headers,
+    host::{Failure, HttpCall, HttpReply},
+};
 
 use super::convert::{fields, put};
 use crate::plane::Directory;
 
-/// The longest body of a reply, in bytes: a guest gets it whole.
+/// The longest body of a reply, or message of one, in bytes: a guest gets it whole.
 const LONGEST: usize = 4 << 20;
 
 /// The way to the clusters.
@@ -64,10 +69,8 @@ impl Calls {
             true => failed(format!("the reply is larger than {LONGEST} bytes")),
             false => failed(format!("the reply broke off: {error}")),
         })?;
-        let status = Bytes::copy_from_slice(head.status.as_str().as_bytes());
-        let first = (Bytes::from_static(b":status"), status);
         Ok(HttpReply {
-            headers: [first].into_iter().chain(fields(&head.headers)).collect(),
+            headers: with_status(head.status, &head.headers),
             trailers: body
                 .trailers()
                 .map(|trailers| fields(trailers).collect())
@@ -75,6 +78,13 @@ impl Calls {
             body: body.to_bytes(),
         })
     }
+}
+
+/// The head of a reply as guests see it.
+fn with_status(status: StatusCode, headers: &HeaderMap) -> Headers {
+    let status = Bytes::copy_from_slice(status.as_str().as_bytes());
+    let first = (Bytes::from_static(b":status"), status);
+    [first].into_iter().chain(fields(headers)).collect()
 }
 
 fn request(call: HttpCall) -> Result<Request<Body>, Failure> {

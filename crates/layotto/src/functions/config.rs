@@ -46,7 +46,7 @@ pub struct Plugin {
     pub allow_methods: Vec<String>,
     /// The state stores that it may use, `*` for all. Default `*`.
     pub allow_stores: Vec<String>,
-    /// The clusters that `proxy_http_call` may go to, `*` for all. Default none.
+    /// The clusters that `proxy_http_call` and gRPC may go to, `*` for all. Default none.
     pub allow_clusters: Vec<String>,
     #[serde(skip)]
     user_data: Vec<(String, String)>,

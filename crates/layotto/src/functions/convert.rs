@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header, request::Parts};
-use layotto_mesh::{connection::Remote, exchange::Exchange};
+use layotto_mesh::{connection::Remote, exchange::Exchange, reply::Code};
 use layotto_wasm::Headers;
 
 /// What the connection decides, not a guest.
@@ -47,6 +47,18 @@ pub fn source(head: &Parts) -> String {
     match connection.map(|connection| connection.remote()) {
         Some(Remote::Tcp(address)) => address.to_string(),
         _ => String::new(),
+    }
+}
+
+/// What a status of HTTP is to those who speak gRPC, as gRPC says.
+pub fn code_of(status: u32) -> Code {
+    match status {
+        400 => Code::Internal,
+        401 => Code::Unauthenticated,
+        403 => Code::PermissionDenied,
+        404 => Code::Unimplemented,
+        429 | 502..=504 => Code::Unavailable,
+        _ => Code::Unknown,
     }
 }
 

@@ -18,7 +18,7 @@ use layotto_wasm::{CallError, Exchange, Functions, Reply, Stop};
 
 use self::body::{Filtered, Kept};
 use super::{
-    convert::{fields, pseudo, source},
+    convert::{code_of, fields, pseudo, source},
     filter::respond,
 };
 
@@ -154,7 +154,7 @@ fn answered(kind: Kind, local: Reply) -> Response {
         return respond(local);
     }
     let text = String::from_utf8_lossy(&local.body).into_owned();
-    let number = local.grpc_status.unwrap_or_else(|| grpc_status(local.status));
+    let number = local.grpc_status.unwrap_or_else(|| code_of(local.status) as u32);
     let mut response = reply::refuse(kind, Code::Unknown, &text).map(Body::new);
     response
         .headers_mut()
@@ -162,17 +162,4 @@ fn answered(kind: Kind, local: Reply) -> Response {
     super::convert::put(response.headers_mut(), &head::without_content_type(local.headers));
     *response.version_mut() = Version::HTTP_2;
     response
-}
-
-/// What a status of HTTP is to callers that speak gRPC, as gRPC says.
-fn grpc_status(status: u32) -> u32 {
-    let code = match status {
-        400 => Code::Internal,
-        401 => Code::Unauthenticated,
-        403 => Code::PermissionDenied,
-        404 => Code::Unimplemented,
-        429 | 502..=504 => Code::Unavailable,
-        _ => Code::Unknown,
-    };
-    code as u32
 }

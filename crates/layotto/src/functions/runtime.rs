@@ -1,10 +1,11 @@
 //! How guests reach the runtime: by the service behind its listener, as an application would over
 //! gRPC, with the same metrics, checks and key prefixes.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
+use futures::stream::BoxStream;
 use http::{HeaderMap, HeaderValue, header};
 use http_body_util::{BodyExt, Limited};
 use layotto_core::Secret;
@@ -17,20 +18,21 @@ use layotto_proto::runtime::v1::{
 };
 use layotto_wasm::{
     allows,
+    grpc::{Call, Event},
     host::{Asker, Failure, Host, HttpCall, HttpReply},
 };
 use prost::Message;
 use tokio::time::Instant;
 
-use super::calls::Calls;
+use super::{
+    calls::{Calls, grpc::timeout},
+    frame::{PREFIX, framed},
+};
 
 const SERVICE: &str = "/spec.proto.runtime.v1.Runtime";
 
 /// The longest reply, in bytes.
 const LONGEST: usize = 4 << 20;
-
-/// What stands before a message of gRPC: whether it is compressed, and its length.
-const PREFIX: usize = 5;
 
 /// gRPC's UNIMPLEMENTED.
 const UNIMPLEMENTED: &str = "12";
@@ -67,16 +69,12 @@ impl Runtime {
     }
 
     fn request(&self, asker: &Asker, method: &str, message: &[u8]) -> Result<Request, Failure> {
-        let length = u32::try_from(message.len()).map_err(|_| failed("the request is too long"))?;
-        let mut body = BytesMut::with_capacity(PREFIX + message.len());
-        body.put_u8(0);
-        body.put_u32(length);
-        body.put_slice(message);
+        let body = framed(message).ok_or_else(|| failed("the request is too long"))?;
         let request = http::Request::post(format!("{SERVICE}/{method}"))
             .version(http::Version::HTTP_2)
             .header(header::CONTENT_TYPE, "application/grpc")
             .header(header::TE, "trailers")
-            .body(Body::from(body.freeze()));
+            .body(Body::from(body));
         // Not every text is a path.
         let mut request = request.map_err(|_| Failure::Unknown)?;
         if let Some(deadline) = asker.deadline {
@@ -90,12 +88,6 @@ impl Runtime {
         }
         Ok(request)
     }
-}
-
-fn timeout(left: Duration) -> HeaderValue {
-    // gRPC has eight digits for it.
-    let millis = left.as_millis().min(99_999_999);
-    HeaderValue::from_str(&format!("{millis}m")).expect("invariant: digits are a header")
 }
 
 fn failed(text: impl Into<String>) -> Failure {
@@ -208,5 +200,9 @@ impl Host for Runtime {
 
     async fn http_call(&self, _: &Asker, call: HttpCall) -> Result<HttpReply, Failure> {
         self.calls.send(call).await
+    }
+
+    fn grpc(&self, _: &Asker, call: Call) -> BoxStream<'static, Event> {
+        self.calls.grpc(call)
     }
 }

@@ -5,6 +5,7 @@ pub mod clients;
 mod clusters;
 mod filters;
 mod functions;
+mod grpc_calls;
 mod guest_metrics;
 mod guests;
 mod http_calls;

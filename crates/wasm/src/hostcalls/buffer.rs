@@ -58,7 +58,8 @@ fn find(guest: &mut Guest, buffer: Buffer) -> Result<Bytes, Status> {
         Buffer::RequestBody => guest.stream().map(|stream| stream.request.body.clone()),
         Buffer::ResponseBody => guest.stream().map(|stream| stream.response_body.clone()),
         Buffer::CallBody => guest.reply.as_ref().map(|reply| reply.body.clone()),
-        Buffer::Downstream | Buffer::Upstream | Buffer::GrpcMessage => None,
+        Buffer::GrpcMessage => guest.message().cloned(),
+        Buffer::Downstream | Buffer::Upstream => None,
     };
     found.ok_or(Status::NotFound)
 }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::{
     Headers,
     abi::{Map, Status},
+    grpc::Event,
     guest::Guest,
     memory::{Cx, Outcome, give, read, write_u32},
     pairs,
@@ -79,7 +80,9 @@ fn room(map: &mut Headers) -> Result<&mut Headers, Status> {
 /// Replies to calls are read only.
 fn writable<'a>(cx: &'a mut Cx<'_>, map: u32) -> Result<&'a mut Headers, Status> {
     match Map::of(map)? {
-        Map::CallHeaders | Map::CallTrailers => Err(Status::BadArgument),
+        Map::CallHeaders | Map::CallTrailers | Map::GrpcInitial | Map::GrpcTrailing => {
+            Err(Status::BadArgument)
+        }
         _ => find(cx.data_mut(), map),
     }
 }
@@ -95,7 +98,14 @@ fn find(guest: &mut Guest, map: u32) -> Result<&mut Headers, Status> {
         Map::ResponseTrailers => guest
             .stream()
             .and_then(|stream| stream.response_trailers.as_mut()),
-        Map::GrpcInitial | Map::GrpcTrailing => None,
+        Map::GrpcInitial => match &mut guest.event {
+            Some(Event::Initial(headers)) => Some(headers),
+            _ => None,
+        },
+        Map::GrpcTrailing => match &mut guest.event {
+            Some(Event::Trailing(trailers)) => Some(trailers),
+            _ => None,
+        },
     };
     found.ok_or(Status::BadArgument)
 }

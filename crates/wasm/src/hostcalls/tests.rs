@@ -2,6 +2,7 @@
 //! 1000 on, results at 16, 20 and 24.
 
 mod flow;
+mod grpc;
 mod shared;
 mod table;
 
@@ -14,6 +15,7 @@ use crate::{
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
 const BAD_ARGUMENT: u32 = 2;
+const PARSE: u32 = 4;
 const INVALID_MEMORY: u32 = 6;
 const EMPTY: u32 = 7;
 const CAS_MISMATCH: u32 = 8;

@@ -4,13 +4,12 @@
 use std::{collections::VecDeque, future::pending, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
 
 use super::{CallError, Counted, Place, Plugin};
 use crate::{
     Headers,
+    calls::News,
     exchange::{Ends, Exchange, Piece, Port, Stop},
-    guest::Ended,
     host::Asker,
     instance::Instance,
     stream::Request,
@@ -71,7 +70,7 @@ enum Event {
     Gone,
     Head((Headers, bool)),
     Moved(usize, Moved),
-    Replied(Ended),
+    News(News),
 }
 
 /// Why an exchange fails.
@@ -177,9 +176,9 @@ impl Course {
                 }
                 Event::Moved(at, Moved::Came(piece)) => self.piece(at, piece).await?,
                 Event::Moved(_, Moved::On) => {}
-                Event::Replied(ended) => {
+                Event::News(news) => {
                     let _running = self.instance.runs_again();
-                    self.instance.replied(ended).await?;
+                    self.instance.hears(news).await?;
                 }
             }
         }
@@ -215,7 +214,7 @@ impl Course {
             head = head => Event::Head(head),
             moved = request.moves() => Event::Moved(REQUEST, moved),
             moved = reply.moves() => Event::Moved(REPLY, moved),
-            Some(ended) = calls.next() => Event::Replied(ended),
+            Some(news) = calls.next() => Event::News(news),
         }
     }
 

@@ -3,7 +3,6 @@
 
 use std::{future::pending, sync::Arc, time::Duration};
 
-use futures::StreamExt;
 use tokio::{
     task::AbortHandle,
     time::{Instant, sleep, sleep_until},
@@ -11,7 +10,8 @@ use tokio::{
 use tracing::{error, warn};
 
 use crate::{
-    guest::{Ended, Facts, Guest, ROOT},
+    calls::News,
+    guest::{Facts, Guest, ROOT},
     host::Asker,
     instance::{Instance, Prepared},
     plugin::StartError,
@@ -58,7 +58,7 @@ struct Living {
 enum Event {
     Tick,
     Queue(u32),
-    Replied(Ended),
+    News(News),
 }
 
 impl Living {
@@ -113,7 +113,7 @@ impl Living {
                 let told = instance.call_in(ROOT, "proxy_on_queue_ready", &arguments);
                 told.await.map(drop)
             }
-            Event::Replied(ended) => instance.replied(ended).await,
+            Event::News(news) => instance.hears(news).await,
         }
     }
 
@@ -135,7 +135,7 @@ impl Living {
                 Event::Tick
             }
             token = self.signals.next() => Event::Queue(token),
-            Some(ended) = guest.calls.next() => Event::Replied(ended),
+            Some(news) = guest.calls.next() => Event::News(news),
         }
     }
 

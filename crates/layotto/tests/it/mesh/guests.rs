@@ -14,7 +14,7 @@ pub fn build(folder: &Path, name: &str, text: &str) {
 }
 
 /// The host functions that guests here use, with the number of their parameters.
-const IMPORTS: [(&str, usize); 12] = [
+const IMPORTS: [(&str, usize); 17] = [
     ("log", 3),
     ("get_buffer_bytes", 5),
     ("set_buffer_bytes", 5),
@@ -25,13 +25,22 @@ const IMPORTS: [(&str, usize); 12] = [
     ("send_local_response", 8),
     ("continue_stream", 1),
     ("http_call", 10),
+    ("grpc_call", 12),
+    ("grpc_stream", 9),
+    ("grpc_send", 4),
+    ("grpc_cancel", 1),
+    ("get_status", 3),
     ("get_property", 4),
     ("define_metric", 4),
 ];
 
 /// The callbacks that answer nothing.
-const SILENT: [&str; 4] = [
+const SILENT: [&str; 8] = [
     "proxy_on_http_call_response",
+    "proxy_on_grpc_receive_initial_metadata",
+    "proxy_on_grpc_receive",
+    "proxy_on_grpc_receive_trailing_metadata",
+    "proxy_on_grpc_close",
     "proxy_on_log",
     "proxy_on_delete",
     "proxy_on_tick",
@@ -143,6 +152,18 @@ pub fn give(buffer: u32) -> String {
         "(drop (call $set_buffer_bytes (i32.const {buffer}) (i32.const 0) (i32.const 0x7fffffff)
             (i32.load (i32.const 16)) (i32.load (i32.const 20))))"
     )
+}
+
+/// Adds a text of the guest's to the end of a buffer.
+pub fn append(buffer: u32, text: &str) -> String {
+    format!(
+        "(drop (call $set_buffer_bytes (i32.const {buffer}) (i32.const 0x7fffffff) (i32.const 0) {text}))"
+    )
+}
+
+/// Adds what the host gave, at 16 and 20, to the end of a buffer.
+pub fn append_given(buffer: u32) -> String {
+    append(buffer, "(i32.load (i32.const 16)) (i32.load (i32.const 20))")
 }
 
 /// Replaces a buffer by a text of the guest's.

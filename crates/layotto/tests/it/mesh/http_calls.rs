@@ -76,14 +76,20 @@ fn field(map: u32, name: &'static str) -> impl FnOnce(&mut Guest) -> String {
     }
 }
 
-struct Demo {
+/// Functions that call clusters.
+pub struct Demo {
     web: u16,
     running: Running,
 }
 
 impl Demo {
     /// Functions that may call `up`; its host is at `address`.
-    fn run(address: &str, functions: &[(&str, String)]) -> Self {
+    pub fn run(address: &str, functions: &[(&str, String)]) -> Self {
+        Self::run_with(address, functions, |plan| plan)
+    }
+
+    /// With more in the plan.
+    pub fn run_with(address: &str, functions: &[(&str, String)], more: impl FnOnce(Plan) -> Plan) -> Self {
         let web = free_port();
         let route = json!([{"match": {"prefix": "/"}, "direct_response": {"status": 200}}]);
         let plugin = |name: &str| -> Value {
@@ -103,11 +109,12 @@ impl Demo {
         for (name, text) in functions {
             build(folder.path(), name, text);
         }
-        let running = plan.run_in(folder, &[]);
+        let running = more(plan).run_in(folder, &[]);
         Self { web, running }
     }
 
-    async fn ask(&self, id: &str) -> Reply {
+    /// Asks the function called `id`.
+    pub async fn ask(&self, id: &str) -> Reply {
         Ask::get("/").header("id", id).http1(self.web).await
     }
 }

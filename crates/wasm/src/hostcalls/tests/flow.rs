@@ -147,38 +147,6 @@ async fn a_call_goes_to_a_cluster_that_is_there_and_allowed() {
 }
 
 #[tokio::test]
-async fn grpc_is_refused() {
-    let mut guest = Mirror::new().await;
-    assert_eq!(
-        guest
-            .call("proxy_grpc_call", &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, T])
-            .await,
-        INTERNAL
-    );
-    assert_eq!(
-        guest
-            .call("proxy_grpc_stream", &[0, 0, 0, 0, 0, 0, 0, 0, T])
-            .await,
-        INTERNAL
-    );
-    assert_eq!(guest.call("proxy_grpc_send", &[1, 0, 0, 0]).await, NOT_FOUND);
-    assert_eq!(guest.call("proxy_grpc_cancel", &[1]).await, NOT_FOUND);
-    assert_eq!(guest.call("proxy_grpc_close", &[1]).await, NOT_FOUND);
-    let wild = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, WILD];
-    assert_eq!(guest.call("proxy_grpc_call", &wild).await, INVALID_MEMORY);
-    assert_eq!(
-        guest
-            .call("proxy_grpc_stream", &[0, 0, 0, 0, 0, 0, 0, 0, WILD])
-            .await,
-        INVALID_MEMORY
-    );
-    assert_eq!(
-        guest.call("proxy_grpc_send", &[1, WILD, 1, 0]).await,
-        INVALID_MEMORY
-    );
-}
-
-#[tokio::test]
 async fn state_is_read_from_a_store_that_is_allowed() {
     let mut guest = Mirror::new().await;
     let get = "proxy_get_state";

@@ -40,12 +40,12 @@ const ALL: &[(&str, &[u32])] = &[
     ("proxy_get_shared_data", &[0, 1, 6]),
     ("proxy_get_state", &[0, 6, 10]),
     ("proxy_get_status", &[0, 6]),
-    // gRPC for guests is not there: no call begins (0, 4), and no token is known.
-    ("proxy_grpc_call", &[6, 10]),
-    ("proxy_grpc_cancel", &[1]),
-    ("proxy_grpc_close", &[1]),
-    ("proxy_grpc_send", &[1, 6]),
-    ("proxy_grpc_stream", &[6, 10]),
+    ("proxy_grpc_call", &[0, 4, 6, 10]),
+    // 2: a token of something else.
+    ("proxy_grpc_cancel", &[0, 1, 2]),
+    ("proxy_grpc_close", &[0, 1, 2]),
+    ("proxy_grpc_send", &[0, 1, 2, 6]),
+    ("proxy_grpc_stream", &[0, 4, 6, 10]),
     ("proxy_http_call", &[0, 2, 6, 10]),
     ("proxy_increment_metric", &[0, 1, 2]),
     ("proxy_invoke_service", &[0, 6, 10]),
@@ -335,25 +335,47 @@ async fn calls(ledger: &mut Ledger) {
     ledger.is("http_call", INTERNAL, &call("c")).await;
     let wild = args([WILD_TEXT.into(), (0..8).map(Number).collect()]);
     ledger.is("http_call", INVALID_MEMORY, &wild).await;
-    for (name, zeros) in [("grpc_call", 11), ("grpc_stream", 8)] {
-        let zeros = || (0..zeros).map(|_| Number(0)).collect::<Vec<_>>();
-        ledger.is(name, INTERNAL, &args([zeros(), vec![Number(T)]])).await;
+    let http = i64::from(ledger.guest.u32(24));
+    for name in ["grpc_close", "grpc_cancel"] {
+        ledger.is(name, BAD_ARGUMENT, &[Number(http)]).await;
+    }
+    ledger.guest.guest().calls.hang_up();
+}
+
+async fn grpc(ledger: &mut Ledger) {
+    let call = |to: &'static str| {
+        let names = vec![Text(to), Text("a.B"), Text("C"), Text(""), Text("message")];
+        args([names, vec![Number(100), Number(T)]])
+    };
+    let stream = |to: &'static str| vec![Text(to), Text("a.B"), Text("C"), Text(""), Number(T)];
+    ledger.is("grpc_call", PARSE, &call("forbidden")).await;
+    ledger.is("grpc_stream", PARSE, &stream("forbidden")).await;
+    ledger.is("grpc_call", OK, &call("c")).await;
+    let token = i64::from(ledger.guest.u32(24));
+    let send = |token: i64| vec![Number(token), Text("x"), Number(0)];
+    ledger.is("grpc_send", BAD_ARGUMENT, &send(token)).await;
+    ledger.is("grpc_stream", OK, &stream("c")).await;
+    let token = i64::from(ledger.guest.u32(24));
+    ledger.is("grpc_send", OK, &send(token)).await;
+    ledger.is("grpc_close", OK, &[Number(token)]).await;
+    ledger.is("grpc_cancel", OK, &[Number(token)]).await;
+    ledger.is("grpc_send", NOT_FOUND, &send(token)).await;
+    ledger.is("grpc_close", NOT_FOUND, &[Number(token)]).await;
+    ledger.is("grpc_cancel", NOT_FOUND, &[Number(token)]).await;
+    let wild = args([vec![Number(token)], WILD_TEXT.into(), vec![Number(0)]]);
+    ledger.is("grpc_send", INVALID_MEMORY, &wild).await;
+    for (name, zeros) in [("grpc_call", 10), ("grpc_stream", 7)] {
+        let zeros = (0..zeros).map(Number).collect();
         ledger
-            .is(name, INVALID_MEMORY, &args([zeros(), vec![Number(WILD)]]))
+            .is(name, INVALID_MEMORY, &args([WILD_TEXT.into(), zeros]))
             .await;
     }
-    ledger
-        .is("grpc_send", NOT_FOUND, &[Number(1), Text("x"), Number(0)])
-        .await;
-    ledger
-        .is(
-            "grpc_send",
-            INVALID_MEMORY,
-            &args([vec![Number(1)], WILD_TEXT.into(), vec![Number(0)]]),
-        )
-        .await;
-    ledger.is("grpc_cancel", NOT_FOUND, &[Number(1)]).await;
-    ledger.is("grpc_close", NOT_FOUND, &[Number(1)]).await;
+    for _ in 0..63 {
+        ledger.is("grpc_stream", OK, &stream("c")).await;
+    }
+    ledger.is("grpc_stream", INTERNAL, &stream("c")).await;
+    ledger.is("grpc_call", INTERNAL, &call("c")).await;
+    ledger.guest.guest().calls.hang_up();
 }
 
 async fn shared_things(ledger: &mut Ledger) {
@@ -588,6 +610,7 @@ async fn every_host_function_has_answered_each_of_its_numbers() {
     maps(&mut ledger).await;
     streams(&mut ledger).await;
     calls(&mut ledger).await;
+    grpc(&mut ledger).await;
     shared_things(&mut ledger).await;
     metrics_and_properties(&mut ledger).await;
     layotto(&mut ledger).await;
