@@ -8,6 +8,7 @@ mod functions;
 mod grpc_calls;
 mod guest_metrics;
 mod guests;
+mod host;
 mod http_calls;
 mod operations;
 mod pass_through;

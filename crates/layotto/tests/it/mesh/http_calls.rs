@@ -3,14 +3,12 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     clients::{Ask, Reply},
     guests::{Guest, build, give, set},
+    host::{Host, answer, closed},
     peer::Peer,
     plan::{Plan, Running},
 };
@@ -213,20 +211,13 @@ async fn a_reply_that_takes_too_long_is_none() {
     );
 }
 
-/// A host that takes one request and is then what the test wants.
-async fn raw() -> (TcpListener, String) {
-    let host = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = host.local_addr().unwrap().to_string();
-    (host, address)
-}
-
 #[tokio::test]
 async fn trailers_go_over_http1_too() {
-    let (host, address) = raw().await;
+    let host = Host::start().await;
     let sends = caller("up", &[(":path", "/")], b"body", &[("x-end", "1")], whole);
-    let demo = Demo::run(&address, &[("sends", sends)]);
+    let demo = Demo::run(&host.address(), &[("sends", sends)]);
     let host = async {
-        let (mut stream, _) = host.accept().await.unwrap();
+        let mut stream = host.accept().await;
         let mut seen = String::new();
         while !seen.ends_with("0\r\nx-end: 1\r\n\r\n") {
             let mut some = [0; 1024];
@@ -234,8 +225,7 @@ async fn trailers_go_over_http1_too() {
             assert!(read > 0, "{seen}");
             seen += std::str::from_utf8(&some[..read]).unwrap();
         }
-        let reply = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nseen";
-        stream.write_all(reply.as_bytes()).await.unwrap();
+        answer(&mut stream, "seen").await;
         seen
     };
     let (reply, seen) = tokio::join!(demo.ask("sends"), host);
@@ -249,15 +239,13 @@ async fn trailers_go_over_http1_too() {
 #[tokio::test]
 async fn a_reply_that_is_too_large_is_none() {
     const LENGTH: usize = (4 << 20) + 1;
-    let (host, address) = raw().await;
+    let host = Host::start().await;
     let demo = Demo::run(
-        &address,
+        &host.address(),
         &[("asks", caller("up", &[(":path", "/")], b"", &[], whole))],
     );
     let host = async {
-        let (mut stream, _) = host.accept().await.unwrap();
-        let mut some = [0; 1024];
-        assert!(stream.read(&mut some).await.unwrap() > 0);
+        let mut stream = host.asked().await;
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         // It is not read to its end.
@@ -269,25 +257,11 @@ async fn a_reply_that_is_too_large_is_none() {
 
 #[tokio::test]
 async fn a_call_ends_with_the_caller_of_the_function() {
-    let (host, address) = raw().await;
+    let host = Host::start().await;
     // Without this the guest would give up by itself.
     let patient =
         caller("up", &[(":path", "/")], b"", &[], whole).replace("i32.const 300)", "i32.const 60000)");
-    let demo = Demo::run(&address, &[("asks", patient)]);
-    let asking = demo.ask("asks");
-    let host = async {
-        let (mut stream, _) = host.accept().await.unwrap();
-        let mut some = [0; 1024];
-        assert!(stream.read(&mut some).await.unwrap() > 0);
-        stream
-    };
-    let mut stream = tokio::select! {
-        _ = asking => panic!("there is no reply"),
-        stream = host => stream,
-    };
-    // Dropping the request has closed the connection of the client.
-    let mut some = [0; 16];
-    let ended = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut some)).await;
-    assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
+    let demo = Demo::run(&host.address(), &[("asks", patient)]);
+    closed(host.given_up(demo.ask("asks")).await).await;
     assert_eq!(demo.running.logged("panicked"), 0);
 }
