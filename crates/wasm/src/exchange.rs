@@ -62,13 +62,12 @@ pub(crate) struct Ends {
     pub(crate) response: Option<oneshot::Receiver<(Headers, bool)>>,
     pub(crate) stop: Option<oneshot::Sender<Stop>>,
     pub(crate) ports: [Option<Port>; 2],
-    /// Ends with the exchange.
-    pub(crate) alive: oneshot::Receiver<()>,
 }
 
 impl Exchange {
-    /// Both ends; `bodies`: which bodies the guest sees, that of the request first.
-    pub(crate) fn new(bodies: [bool; 2]) -> (Self, Ends) {
+    /// Both ends, and what ends with the exchange; `bodies`: which bodies the guest sees, that of the
+    /// request first.
+    pub(crate) fn new(bodies: [bool; 2]) -> (Self, Ends, oneshot::Receiver<()>) {
         let (request_in, request_head) = oneshot::channel();
         let (response_in, response_head) = oneshot::channel();
         let (response, responded) = oneshot::channel();
@@ -95,9 +94,8 @@ impl Exchange {
             response: Some(responded),
             stop: Some(stopping),
             ports,
-            alive: living,
         };
-        (exchange, ends)
+        (exchange, ends, living)
     }
 
     /// The head of the request as the guest lets it pass. To be asked once.

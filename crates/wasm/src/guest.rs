@@ -10,6 +10,7 @@ use wasmtime::{Memory, ResourceLimiter, TypedFunc};
 
 use crate::{
     Headers,
+    caller::Caller,
     calls::Calls,
     clock::Clock,
     functions::Functions,
@@ -79,6 +80,7 @@ pub fn allows(list: &[String], name: &str) -> bool {
 pub(crate) struct Guest {
     pub(crate) facts: Arc<Facts>,
     pub(crate) asker: Asker,
+    pub(crate) caller: Caller,
     pub(crate) clock: Clock,
     pub(crate) born: Instant,
     pub(crate) memory: Option<Memory>,
@@ -124,6 +126,7 @@ impl Guest {
             born: Instant::now(),
             facts,
             asker,
+            caller: Caller::default(),
             memory: None,
             allocate: None,
             allocating: false,

@@ -4,6 +4,7 @@
 //! is behind the trait [`host::Host`]; HTTP, configuration files and components are not known here.
 
 pub mod abi;
+mod caller;
 mod calls;
 mod clock;
 mod engine;

@@ -21,6 +21,7 @@ use self::{
     root::Root,
 };
 use crate::{
+    caller::Caller,
     clock::OverTime,
     guest::{Facts, Guest, ROOT},
     health::Health,
@@ -283,7 +284,8 @@ impl Plugin {
         let idle = self.idle().pop();
         match idle {
             Some(mut instance) => {
-                instance.guest().asker = asker;
+                let guest = instance.guest();
+                (guest.asker, guest.caller) = (asker, Caller::default());
                 instance.guest().clock.restart();
                 Ok(instance)
             }

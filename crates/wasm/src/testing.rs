@@ -58,6 +58,7 @@ impl Host for Fake {
         match key {
             "missing" => Ok(Bytes::new()),
             "broken" => Err(Failure::Failed("broken".to_owned())),
+            "never" => std::future::pending().await,
             key => Ok(format!("value of {key}").into()),
         }
     }

@@ -98,11 +98,17 @@ pub(super) async fn foreign(
     }
 }
 
-/// Waits for something that is not the guest's doing; the time does not count as its own.
-async fn outside<T>(cx: &mut Cx<'_>, future: impl Future<Output = T>) -> T {
-    cx.data_mut().clock.pause();
-    let result = future.await;
-    cx.data_mut().clock.resume();
+/// Waits for something that is not the guest's doing; the time does not count as its own. Nothing is
+/// waited for once the guest's caller is gone.
+async fn outside<T>(cx: &mut Cx<'_>, future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let guest = cx.data_mut();
+    guest.clock.pause();
+    let result = tokio::select! {
+        biased;
+        () = guest.caller.gone() => Err(Failure::Failed("nobody waits for it any more".to_owned())),
+        result = future => result,
+    };
+    guest.clock.resume();
     result
 }
 

@@ -1,15 +1,18 @@
 //! Proxied traffic through a plug-in: one instance and one context for the whole exchange, which goes
 //! both ways at a time while the guest sees one thing after the other.
 
-use std::{collections::VecDeque, future::pending, sync::Arc};
+use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{CallError, Counted, Place, Plugin};
 use crate::{
     Headers,
+    caller::Caller,
     calls::News,
     exchange::{Ends, Exchange, Piece, Port, Stop},
+    guest::Guest,
     host::Asker,
     instance::Instance,
     stream::Request,
@@ -18,6 +21,9 @@ use crate::{
 
 /// The most of a body that waits while the guest pauses it, in bytes.
 pub const LONGEST_HELD: usize = 4 << 20;
+
+/// How long the runtime has for what a guest asks of it after the end of an exchange.
+const AFTERWARDS: Duration = Duration::from_secs(60);
 
 const REQUEST: usize = 0;
 const REPLY: usize = 1;
@@ -97,8 +103,8 @@ impl Plugin {
         let begun = self.begin().await;
         let (place, instance) = begun.inspect_err(|error| self.note(&counted, error))?;
         let sees = |at: usize| CALLBACKS[at][1..].iter().any(|name| self.prepared.exports(name));
-        let (exchange, far) = Exchange::new([sees(REQUEST), sees(REPLY)]);
-        let mut course = Course::new(instance, self.next_context(), far);
+        let (exchange, far, alive) = Exchange::new([sees(REQUEST), sees(REPLY)]);
+        let mut course = Course::new(instance, self.next_context(), far, alive);
         let plugin = self.clone();
         tokio::spawn(async move {
             let (plugin, _place) = (plugin, place);
@@ -142,7 +148,8 @@ struct Course {
 }
 
 impl Course {
-    fn new(instance: Instance, context: u32, mut far: Ends) -> Self {
+    fn new(mut instance: Instance, context: u32, mut far: Ends, alive: oneshot::Receiver<()>) -> Self {
+        instance.guest().caller = Caller::of(alive);
         let sides = far.ports.each_mut().map(|port| Side::new(port.take()));
         Self {
             instance,
@@ -168,7 +175,10 @@ impl Course {
                 return Err(Fail::Other(CallError::Stuck));
             }
             match self.event().await {
-                Event::Gone => break,
+                Event::Gone => {
+                    self.instance.guest().calls.hang_up();
+                    break;
+                }
                 Event::Head((head, ends)) => {
                     self.far.response = None;
                     self.instance.stream_now().response_headers = head;
@@ -183,6 +193,10 @@ impl Course {
             }
         }
         let _running = self.instance.runs_again();
+        let guest = self.instance.guest();
+        // What it does now it does for itself; but not for ever.
+        guest.caller = Caller::default();
+        guest.asker.deadline = Some(Instant::now() + AFTERWARDS);
         self.instance.finish(self.context).await?;
         Ok(())
     }
@@ -196,7 +210,7 @@ impl Course {
     }
 
     async fn event(&mut self) -> Event {
-        let calls = &mut self.instance.guest().calls;
+        let Guest { calls, caller, .. } = self.instance.guest();
         let response = &mut self.far.response;
         let [request, reply] = &mut self.sides;
         let head = async {
@@ -210,7 +224,7 @@ impl Course {
             pending().await
         };
         tokio::select! {
-            _ = &mut self.far.alive => Event::Gone,
+            () = caller.gone() => Event::Gone,
             head = head => Event::Head(head),
             moved = request.moves() => Event::Moved(REQUEST, moved),
             moved = reply.moves() => Event::Moved(REPLY, moved),

@@ -14,7 +14,7 @@ pub fn build(folder: &Path, name: &str, text: &str) {
 }
 
 /// The host functions that guests here use, with the number of their parameters.
-const IMPORTS: [(&str, usize); 17] = [
+const IMPORTS: [(&str, usize); 18] = [
     ("log", 3),
     ("get_buffer_bytes", 5),
     ("set_buffer_bytes", 5),
@@ -30,6 +30,7 @@ const IMPORTS: [(&str, usize); 17] = [
     ("grpc_send", 4),
     ("grpc_cancel", 1),
     ("get_status", 3),
+    ("invoke_service", 8),
     ("get_property", 4),
     ("define_metric", 4),
 ];

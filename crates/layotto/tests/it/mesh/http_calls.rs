@@ -16,7 +16,7 @@ use crate::sidecar::free_port;
 
 /// A function that sends a request to `cluster` and pauses; `told` is done with the reply, and then
 /// the request goes on. The number that the host answers is the body where it is not 0.
-fn caller(
+pub fn caller(
     cluster: &str,
     headers: &[(&str, &str)],
     body: &[u8],
@@ -55,7 +55,7 @@ fn caller(
 }
 
 /// Gives the body of the reply as its own.
-fn whole(_: &mut Guest) -> String {
+pub fn whole(_: &mut Guest) -> String {
     format!(
         "(drop (call $get_buffer_bytes (i32.const 4) (i32.const 0) (i32.const 0x7fffffff) (i32.const 16) (i32.const 20)))
          {}",

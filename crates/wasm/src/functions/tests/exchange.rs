@@ -28,6 +28,7 @@ fn filter(callbacks: &[(&str, usize, &str)], more: &str) -> String {
         ("send_local_response", 8),
         ("close_stream", 1),
         ("http_call", 10),
+        ("get_state", 6),
     ]
     .map(|(name, count)| {
         let parameters = "i32 ".repeat(count);
@@ -217,17 +218,23 @@ async fn a_body_that_is_held_is_bounded() {
 }
 
 /// Calls cluster `c` from `callback` and pauses; when that is answered, lets `stream` go on.
-fn asks_first(callback: &'static str, stream: u32) -> String {
-    let headers = pairs::encode(&[(":method", "GET"), (":path", "/"), (":authority", "a")]);
+fn asks_first(callback: &str, stream: u32) -> String {
+    asks(callback, stream, "/", 50, "")
+}
+
+/// Likewise, with the path of the call and its limit in milliseconds, and `more` of the guest.
+fn asks(callback: &str, stream: u32, path: &str, limit: u32, more: &str) -> String {
+    let headers = pairs::encode(&[(":method", "GET"), (":path", path), (":authority", "a")]);
     let escaped: String = headers.iter().map(|byte| format!("\\{byte:02x}")).collect();
     let more = format!(
         r#"(data (i32.const 200) "c") (data (i32.const 300) "{escaped}")
         (func (export "proxy_on_{callback}") (param i32 i32 i32) (result i32)
             (drop (call $http_call (i32.const 200) (i32.const 1) (i32.const 300) (i32.const {})
-                (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 50) (i32.const 16)))
+                (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const {limit}) (i32.const 16)))
             (i32.const 1))
         (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
-            (drop (call $continue_stream (i32.const {stream}))))"#,
+            (drop (call $continue_stream (i32.const {stream}))))
+        {more}"#,
         headers.len()
     );
     filter(&[], &more)
@@ -440,4 +447,49 @@ async fn a_client_that_leaves_in_the_middle_of_its_body_is_told_of() {
         let told = tokio::time::timeout(Duration::from_secs(10), logged(&host, 4)).await;
         assert_eq!(told.unwrap(), ["request_headers", "done", "log", "delete"]);
     }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_what_the_guest_waits_for_in_a_host_call() {
+    // It logs what each of three calls was answered, as a letter: J is 10.
+    let asks = r#"
+        (data (i32.const 200) "s") (data (i32.const 208) "never")
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (local $n i32)
+            (local.set $n (i32.const 3))
+            (loop $again
+                (i32.store8 (i32.const 300) (i32.add (i32.const 64) (call $get_state
+                    (i32.const 200) (i32.const 1) (i32.const 208) (i32.const 5) (i32.const 16) (i32.const 20))))
+                (drop (call $log (i32.const 2) (i32.const 300) (i32.const 1)))
+                (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+            (i32.const 0))"#;
+    let (functions, host) = installed(&filter(&ALL[6..], asks)).await;
+    let exchange = begin(&functions, true).await;
+    while host.asked.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(functions.status()[0].running, 1);
+    drop(exchange);
+    // The host has a line for each call that failed, too.
+    let told = tokio::time::timeout(Duration::from_secs(10), logged(&host, 9)).await;
+    let lines = told.expect("the guest goes on");
+    let own: Vec<_> = lines.iter().filter(|line| line.len() < 10).collect();
+    assert_eq!(own, ["J", "J", "J", "done", "log", "delete"]);
+    assert_eq!(host.asked.lock().unwrap().len(), 1, "the others are not begun");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_the_calls_of_the_guest_at_once() {
+    // The guest asks for time at the end, which it has while it has calls under way.
+    let waits = r#"(func (export "proxy_on_done") (param i32) (result i32) (i32.const 0))"#;
+    let guest = asks("request_headers", 0, "/never", 60_000, waits);
+    let (functions, _) = installed(&guest).await;
+    let exchange = begin(&functions, true).await;
+    let ended = async {
+        while functions.status()[0].running > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    drop(exchange);
+    let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
+    assert!(ended.is_ok());
 }

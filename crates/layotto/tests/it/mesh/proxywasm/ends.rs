@@ -1,7 +1,11 @@
 //! How exchanges end that pass a guest, and how guests come and go.
 
 use super::{
-    super::host::{Host, closed},
+    super::{
+        host::{Host, closed},
+        http_calls::{caller, whole},
+        plan::proxy,
+    },
     *,
 };
 
@@ -23,6 +27,38 @@ async fn the_guest_is_told_of_the_end_also_where_the_client_goes() {
     closed(host.given_up(ask.http1(demo.web)).await).await;
     demo.running.wait_for_log("guest: done").await;
     demo.running.wait_for_log("guest: log").await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_what_the_guest_asked_for() {
+    // The filter asks a function, which asks a host that does not answer.
+    let host = Host::start().await;
+    let mut guest = ends();
+    let id = guest.text("asks");
+    let invokes = format!(
+        "(drop (call $invoke_service {id} (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+            (i32.const 16) (i32.const 20)))
+         (i32.const 0)"
+    );
+    let guest = guest.on("proxy_on_request_headers", 3, &invokes).module();
+    let patient =
+        caller("up", &[(":path", "/")], b"", &[], whole).replace("i32.const 300)", "i32.const 60000)");
+    let folder = tempfile::tempdir().unwrap();
+    build(folder.path(), "guest", &guest);
+    build(folder.path(), "asks", &patient);
+    let web = free_port();
+    let mut plan =
+        Plan::web(web, json!([to("/", "up", json!({}))])).filters(json!([filter("guest", &json!({}))]));
+    plan.clusters
+        .push(json!({"name": "up", "type": "SIMPLE", "lb_type": "LB_ROUNDROBIN",
+        "hosts": [{"address": host.address()}]}));
+    let mut functions = proxy("functions", free_port(), "routes");
+    functions["stream_filters"] = json!([{"type": "Layotto", "config": {"asks": {
+        "name": "asks", "allow_clusters": ["up"], "vm_config": {"path": "asks.wasm"}}}}]);
+    let running = plan.listener(functions).run_in(folder, &[]);
+    closed(host.given_up(Ask::get("/").http1(web)).await).await;
+    running.wait_for_log("guest: done").await;
+    assert_eq!(running.logged("panicked"), 0);
 }
 
 #[tokio::test]
