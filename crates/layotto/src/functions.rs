@@ -157,7 +157,7 @@ impl Guests {
             LAYOTTO => Some(Arc::new(Layotto::new(functions))),
             PROXYWASM => {
                 let (name, _) = config::read_filter(config).ok()?;
-                Some(Arc::new(ProxyWasm::new(functions, name)))
+                Some(Arc::new(ProxyWasm::new(functions.filter(&name))))
             }
             _ => None,
         }

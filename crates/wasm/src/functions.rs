@@ -1,6 +1,7 @@
 //! The functions of a process: installed, updated, replaced when their file changes, and found by id.
 
 mod config;
+mod held;
 mod status;
 mod watch;
 
@@ -15,12 +16,14 @@ use thiserror::Error;
 use tokio::sync::{OnceCell, watch as channel};
 use wasmtime::Linker;
 
+use self::held::{Slot, Slots};
 pub use self::{
     config::{Config, Fetch, Origin, Source, SourceError},
+    held::{Filter, Function},
     status::{Status, Version},
 };
 use crate::{
-    Engine, EngineError, Exchange, Headers, ModuleError, Settings,
+    Engine, EngineError, Headers, ModuleError, Settings,
     guest::{Facts, Guest},
     host::{Asker, Failure, Host},
     instance::{Prepared, linker},
@@ -59,6 +62,7 @@ pub struct Functions {
     /// Made for the first plug-in.
     works: OnceCell<Works>,
     plugins: Mutex<BTreeMap<String, Entry>>,
+    slots: Slots,
     /// Plug-ins by the id of their function; several that have the same take turns by chance.
     routes: ArcSwap<HashMap<Arc<str>, Vec<Arc<Plugin>>>>,
     changes: channel::Sender<()>,
@@ -73,8 +77,8 @@ struct Works {
 struct Entry {
     config: Arc<Config>,
     counts: Arc<Counts>,
-    /// `None` until its file can be loaded.
-    plugin: Option<Arc<Plugin>>,
+    /// Empty until its file can be loaded.
+    slot: Arc<Slot>,
     /// What it was loaded from.
     checksum: String,
     loads: u64,
@@ -92,6 +96,7 @@ impl Functions {
             shared: Arc::default(),
             works: OnceCell::new(),
             plugins: Mutex::default(),
+            slots: Slots::default(),
             routes: ArcSwap::default(),
             changes: channel::Sender::default(),
         })
@@ -105,7 +110,7 @@ impl Functions {
     /// Installs the plug-in called `name`. A file that is not there yet is no error: the function
     /// begins when it appears.
     pub async fn install(self: &Arc<Self>, name: &str, config: Config) -> Result<(), InstallError> {
-        let entry = Entry::new(Arc::new(config));
+        let entry = Entry::new(Arc::new(config), self.slots.of(name));
         let config = entry.config.clone();
         let counts = entry.counts.clone();
         {
@@ -121,6 +126,7 @@ impl Functions {
             Err(InstallError::Source(error)) if error.may_come() => self.failed(name, Some(&config), &error),
             Err(error) => {
                 self.plugins().remove(name);
+                self.slots.leave(name);
                 self.changed();
                 return Err(error);
             }
@@ -135,7 +141,7 @@ impl Functions {
         let config = Arc::new(config);
         let counts = {
             let mut plugins = self.plugins();
-            let new = || Entry::new(config.clone());
+            let new = || Entry::new(config.clone(), self.slots.of(name));
             plugins.entry(name.to_owned()).or_insert_with(new).counts.clone()
         };
         let loaded = match self.load(name, &config, counts, true).await {
@@ -170,7 +176,7 @@ impl Functions {
         let mut config = Config::clone(&entry.config);
         config.serving.places = places;
         entry.config = Arc::new(config);
-        if let Some(plugin) = &entry.plugin {
+        if let Some(plugin) = &*entry.slot.load() {
             plugin.resize(places);
         }
         Ok(())
@@ -182,6 +188,7 @@ impl Functions {
         if plugins.remove(name).is_none() {
             return Err(InstallError::NotRegistered(name.to_owned()));
         }
+        self.slots.leave(name);
         self.route(&plugins);
         Ok(())
     }
@@ -200,17 +207,14 @@ impl Functions {
         self.routes.load().contains_key(id)
     }
 
-    /// Whether callers of the function called `id` get upstream's empty replies in the place of
-    /// errors.
-    pub fn forgives(&self, id: &str) -> bool {
+    /// The function called `id`.
+    pub fn find(&self, id: &str) -> Option<Function> {
         let routes = self.routes.load();
-        routes
-            .get(id)
-            .is_some_and(|group| group.iter().any(|plugin| plugin.serving().forgive))
+        let group = routes.get(id)?;
+        fastrand::choice(group).cloned().map(Function)
     }
 
-    /// Lets the function called `id` answer. `depth` is how many functions called each other to get
-    /// here; the caller waits until `deadline`.
+    /// Lets the function called `id` answer, as [`Function::call`] says.
     pub async fn call(
         &self,
         id: &str,
@@ -218,21 +222,16 @@ impl Functions {
         depth: u32,
         deadline: Option<tokio::time::Instant>,
     ) -> Result<Reply, CallError> {
-        let plugin = self
-            .routes
-            .load()
-            .get(id)
-            .and_then(|group| fastrand::choice(group).cloned());
-        let plugin = plugin.ok_or_else(|| CallError::Unknown(id.to_owned()))?;
-        plugin.call(request, depth, deadline).await
+        let function = self.find(id).ok_or_else(|| CallError::Unknown(id.to_owned()))?;
+        function.call(request, depth, deadline).await
     }
 
-    /// Lets a request and its reply pass the filter that is the plug-in called `name`; `ends`: the
-    /// request has no body.
-    pub async fn exchange(&self, name: &str, request: Request, ends: bool) -> Result<Exchange, CallError> {
-        let plugin = self.plugins().get(name).and_then(|entry| entry.plugin.clone());
-        let plugin = plugin.ok_or_else(|| CallError::Missing(name.to_owned()))?;
-        plugin.exchange(request, ends).await
+    /// The filter that is the plug-in called `name`, which need not be there yet.
+    pub fn filter(&self, name: &str) -> Filter {
+        Filter {
+            name: name.into(),
+            slot: self.slots.of(name),
+        }
     }
 
     /// Loads what the configuration names, beside what is there now.
@@ -298,7 +297,7 @@ impl Functions {
         };
         tracing::info!(plugin = name, id = %loaded.plugin.id(), sha256 = loaded.checksum, "function loaded");
         loaded.plugin.resize(entry.config.serving.places);
-        entry.plugin = Some(loaded.plugin);
+        entry.slot.store(Some(loaded.plugin));
         entry.checksum = loaded.checksum;
         entry.loads += 1;
         entry.problem = None;
@@ -324,11 +323,8 @@ impl Functions {
     fn route(&self, plugins: &BTreeMap<String, Entry>) {
         let mut routes = HashMap::<Arc<str>, Vec<Arc<Plugin>>>::new();
         let functions = plugins.values().filter(|entry| !entry.config.is_filter);
-        for plugin in functions.filter_map(|entry| entry.plugin.as_ref()) {
-            routes
-                .entry(plugin.id().clone())
-                .or_default()
-                .push(plugin.clone());
+        for plugin in functions.filter_map(|entry| entry.slot.load_full()) {
+            routes.entry(plugin.id().clone()).or_default().push(plugin);
         }
         self.routes.store(Arc::new(routes));
         self.changed();
@@ -345,12 +341,12 @@ struct Loaded {
 }
 
 impl Entry {
-    fn new(config: Arc<Config>) -> Self {
+    fn new(config: Arc<Config>, slot: Arc<Slot>) -> Self {
         Self {
             seen: watch::Seen::now(&config.source),
             config,
             counts: Arc::default(),
-            plugin: None,
+            slot,
             checksum: String::new(),
             loads: 0,
             problem: None,

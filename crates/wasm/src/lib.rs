@@ -34,7 +34,9 @@ mod wasi;
 pub use clock::OverTime;
 pub use engine::{Engine, EngineError, LONGEST_MODULE, ModuleError, Settings};
 pub use exchange::{Exchange, Lane, Piece, Stop};
-pub use functions::{Config, Fetch, Functions, InstallError, Origin, Source, SourceError, Status, Version};
+pub use functions::{
+    Config, Fetch, Filter, Function, Functions, InstallError, Origin, Source, SourceError, Status, Version,
+};
 pub use guest::{Allowed, Limits, allows};
 pub use headers::Headers;
 pub use plugin::{CallError, DEEPEST, LONGEST_HELD, Serving, StartError};

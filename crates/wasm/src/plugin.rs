@@ -347,3 +347,9 @@ impl Drop for Counted {
         self.0.running.fetch_sub(1, Relaxed);
     }
 }
+
+impl std::fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plugin").field("id", &self.id).finish()
+    }
+}

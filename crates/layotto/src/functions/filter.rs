@@ -44,37 +44,44 @@ impl Layotto {
                 );
             }
         };
-        if !self.functions.has(&id) {
+        // The request ends on what it began with, also where the function goes while its body comes.
+        let Some(function) = self.functions.find(&id) else {
             return refuse(kind, Code::NotFound, &CallError::Unknown(id).to_string());
-        }
+        };
         let request = match whole(request).await {
             Ok(request) => request,
             Err(refusal) => return refusal,
         };
         let started = Instant::now();
-        match self.functions.call(&id, request, 0, None).await {
+        match function.call(request, 0, None).await {
             Ok(reply) => respond(reply),
-            Err(error) => self.failed(kind, &id, &error, started),
+            Err(error) => {
+                log(&id, &error, started);
+                match function.forgives() {
+                    true => Response::default(),
+                    false => failed(kind, &error),
+                }
+            }
         }
     }
+}
 
-    fn failed(&self, kind: Kind, id: &str, error: &CallError, started: Instant) -> Response {
-        let took = started.elapsed();
-        match error {
-            CallError::Trapped(trap) => tracing::error!(function = id, %trap, ?took, "the function failed"),
-            error => tracing::warn!(function = id, %error, ?took, "the function did not answer"),
-        }
-        if self.functions.forgives(id) {
-            return Response::default();
-        }
-        let code = match error.status() {
-            404 => Code::NotFound,
-            503 => Code::Unavailable,
-            504 => Code::DeadlineExceeded,
-            _ => Code::Internal,
-        };
-        refuse(kind, code, &error.to_string())
+fn log(function: &str, error: &CallError, started: Instant) {
+    let took = started.elapsed();
+    match error {
+        CallError::Trapped(trap) => tracing::error!(function, %trap, ?took, "the function failed"),
+        error => tracing::warn!(function, %error, ?took, "the function did not answer"),
     }
+}
+
+fn failed(kind: Kind, error: &CallError) -> Response {
+    let code = match error.status() {
+        404 => Code::NotFound,
+        503 => Code::Unavailable,
+        504 => Code::DeadlineExceeded,
+        _ => Code::Internal,
+    };
+    refuse(kind, code, &error.to_string())
 }
 
 impl Filter for Layotto {

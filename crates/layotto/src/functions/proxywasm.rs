@@ -3,8 +3,6 @@
 mod body;
 mod head;
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderValue, Version};
@@ -14,7 +12,7 @@ use layotto_mesh::{
     filter::{Filter, Next, Phase, Request, Response},
     reply::{self, Code, Kind},
 };
-use layotto_wasm::{CallError, Exchange, Functions, Reply, Stop};
+use layotto_wasm::{CallError, Exchange, Reply, Stop};
 
 use self::body::{Filtered, Kept};
 use super::{
@@ -23,19 +21,13 @@ use super::{
 };
 
 /// The filter.
-pub struct ProxyWasm {
-    functions: Arc<Functions>,
-    /// The name of its plug-in.
-    name: Arc<str>,
-}
+pub struct ProxyWasm(layotto_wasm::Filter);
 
 impl ProxyWasm {
-    /// Through the plug-in called `name`. While that is not loaded, nothing passes.
-    pub fn new(functions: Arc<Functions>, name: String) -> Self {
-        Self {
-            functions,
-            name: name.into(),
-        }
+    /// Through a plug-in. While that is not loaded, nothing passes; when it is removed, what came
+    /// before passes still.
+    pub fn new(filter: layotto_wasm::Filter) -> Self {
+        Self(filter)
     }
 
     async fn pass(&self, request: Request, next: Next<'_>) -> Response {
@@ -57,8 +49,7 @@ impl ProxyWasm {
             source: source(&head),
             protocol: format!("{:?}", head.version),
         };
-        let exchange = self.functions.exchange(&self.name, seen, ends).await;
-        let mut exchange = exchange.map_err(Stop::Failed)?;
+        let mut exchange = self.0.exchange(seen, ends).await.map_err(Stop::Failed)?;
         let passed = exchange.request().await?;
         let lane = exchange.request_body().filter(|_| !ends);
         head::edit_request(&mut head, &passed, lane.is_some()).map_err(wrong)?;
@@ -91,7 +82,7 @@ impl ProxyWasm {
         let lane = exchange.response_body().filter(|_| !ends);
         head::edit_response(&mut head, &passed, lane.is_some()).map_err(wrong)?;
         let body = match lane {
-            Some(lane) => Body::new(Filtered::new(body, lane, Some((exchange, self.name.clone())))),
+            Some(lane) => Body::new(Filtered::new(body, lane, Some((exchange, self.0.name().clone())))),
             None if ends => body,
             None => Body::new(Kept::new(body, exchange)),
         };
@@ -99,7 +90,7 @@ impl ProxyWasm {
     }
 
     fn failed(&self, kind: Kind, error: &CallError) -> Response {
-        log(&self.name, error);
+        log(self.0.name(), error);
         let code = match error.status() {
             413 if kind == Kind::Http => {
                 let mut response = reply::refuse(kind, Code::OutOfRange, &error.to_string());

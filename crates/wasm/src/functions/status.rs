@@ -49,7 +49,8 @@ pub struct Status {
 
 impl Status {
     pub(super) fn of(name: &str, entry: &Entry) -> Self {
-        let plugin = entry.plugin.as_ref();
+        let plugin = entry.slot.load();
+        let plugin = plugin.as_ref();
         let counts = &entry.counts;
         Self {
             name: name.to_owned(),

@@ -166,19 +166,19 @@ async fn a_request_body_that_was_changed_is_what_the_host_gets() {
     assert_eq!(echo["body"], json!("changed"));
 }
 
-#[tokio::test]
-async fn a_request_waits_for_a_call_of_the_guest() {
+/// Holds a request until a cluster has answered, and adds the name of who did.
+fn waits_for(cluster: &str) -> String {
     let mut guest = Guest::new();
-    let to = guest.text("up");
+    let to = guest.text(cluster);
     let headers = guest.headers(&[(":method", "GET"), (":path", "/asked"), (":authority", "a")]);
     let (x_peer, x_asked) = (guest.text("x-peer"), guest.text("x-asked"));
-    let guest = guest
+    guest
         .on(
             "proxy_on_request_headers",
             3,
             &format!(
                 "(drop (call $http_call {to} {headers} (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
-                    (i32.const 5000) (i32.const 24)))
+                    (i32.const 60000) (i32.const 24)))
                  (i32.const 1)"
             ),
         )
@@ -192,11 +192,15 @@ async fn a_request_waits_for_a_call_of_the_guest() {
                  (drop (call $continue_stream (i32.const 0)))"
             ),
         )
-        .module();
+        .module()
+}
+
+#[tokio::test]
+async fn a_request_waits_for_a_call_of_the_guest() {
     let peer = Peer::start("up").await;
     let demo = Demo::run_with(
         &peer.addr().to_string(),
-        &guest,
+        &waits_for("up"),
         &json!({"allow_clusters": ["up"]}),
     );
     let echo = Ask::new("POST", "/own").body("body").http1(demo.web).await.json();

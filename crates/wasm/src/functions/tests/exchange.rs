@@ -55,10 +55,8 @@ async fn installed(text: &str) -> (Arc<Functions>, Arc<Fake>) {
 }
 
 async fn begin(functions: &Functions, ends: bool) -> Exchange {
-    functions
-        .exchange("filter", request("/", ""), ends)
-        .await
-        .unwrap()
+    let filter = functions.filter("filter");
+    filter.exchange(request("/", ""), ends).await.unwrap()
 }
 
 fn list(pairs: &[(&'static str, &'static str)]) -> Headers {
@@ -136,7 +134,8 @@ async fn a_filter_is_no_function() {
     let (functions, _) = installed(&filter(&ALL, "")).await;
     assert!(!functions.has("filter"));
     let error = functions
-        .exchange("other", request("/", ""), true)
+        .filter("other")
+        .exchange(request("/", ""), true)
         .await
         .unwrap_err();
     assert_eq!(
@@ -362,7 +361,8 @@ async fn a_trap_fails_the_exchange_and_counts() {
         assert!(matches!(error, CallError::Trapped(_)), "{error:?}");
     }
     let down = functions
-        .exchange("filter", request("/", ""), true)
+        .filter("filter")
+        .exchange(request("/", ""), true)
         .await
         .unwrap_err();
     assert!(matches!(down, CallError::Down), "{down:?}");
@@ -492,4 +492,40 @@ async fn a_client_that_leaves_ends_the_calls_of_the_guest_at_once() {
     drop(exchange);
     let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
     assert!(ended.is_ok());
+}
+
+#[tokio::test]
+async fn a_filter_serves_those_who_hold_it_when_it_is_gone() {
+    let (functions, host) = functions();
+    // Held before it is there, as at the start of a process.
+    let held = functions.filter("filter");
+    let missing = held.exchange(request("/", ""), true).await.unwrap_err();
+    assert!(matches!(missing, CallError::Missing(_)), "{missing:?}");
+    let with = |answer: &str| {
+        let mut config = config(&filter(&[("request_headers", 3, answer)], ""));
+        config.is_filter = true;
+        config
+    };
+    functions.install("filter", with(GO_ON)).await.unwrap();
+    functions.uninstall("filter").unwrap();
+    assert!(functions.status().is_empty());
+    let passes = async |filter: &Filter| {
+        let mut exchange = filter.exchange(request("/", ""), true).await?;
+        exchange.request().await.map_err(|stop| match stop {
+            Stop::Failed(error) => error,
+            Stop::Reply(_) => CallError::Closed,
+        })
+    };
+    passes(&held).await.unwrap();
+    let other = functions.filter("filter");
+    let missing = passes(&other).await.unwrap_err();
+    assert!(
+        matches!(missing, CallError::Missing(_)),
+        "the name is free: {missing:?}"
+    );
+    functions.install("filter", with(PAUSE)).await.unwrap();
+    let stuck = passes(&other).await.unwrap_err();
+    assert!(matches!(stuck, CallError::Stuck), "{stuck:?}");
+    passes(&held).await.unwrap();
+    assert_eq!(host.lines(), ["request_headers"; 3]);
 }

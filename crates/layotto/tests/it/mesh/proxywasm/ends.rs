@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        host::{Host, closed},
+        host::{Host, answer, closed},
         http_calls::{caller, whole},
         plan::proxy,
     },
@@ -82,4 +82,41 @@ async fn another_guest_takes_over_without_a_gap() {
         "{statuses:?}"
     );
     assert!(statuses.contains(&200));
+}
+
+#[tokio::test]
+async fn a_request_that_waits_passes_filters_that_have_gone_meanwhile() {
+    let (host, peer) = (Host::start().await, Peer::start("up").await);
+    let mut marks = Guest::new();
+    let mark = marks.text("x-marked");
+    let adds = format!("(drop (call $add_header_map_value (i32.const 0) {mark} {mark})) (i32.const 0)");
+    let marks = marks.on("proxy_on_request_headers", 3, &adds).module();
+    let web = free_port();
+    let plan = Plan::web(web, json!([to("/", "up", json!({}))])).cluster("up", [&peer], json!({}));
+    let filters = json!([
+        filter("waits", &json!({"allow_clusters": ["slow"]})),
+        filter("marks", &json!({})),
+    ]);
+    let mut with = plan.clone().filters(filters);
+    with.clusters.push(
+        json!({"name": "slow", "type": "SIMPLE", "lb_type": "LB_ROUNDROBIN",
+        "hosts": [{"address": host.address()}]}),
+    );
+    let folder = tempfile::tempdir().unwrap();
+    build(folder.path(), "waits", &waits_for("slow"));
+    build(folder.path(), "marks", &marks);
+    let running = with.run_in(folder, &[]);
+    let asking = tokio::spawn(async move { Ask::get("/").http1(web).await });
+    let mut stream = host.asked().await;
+    running.apply(&plan).await;
+    let after = Ask::get("/").http1(web).await;
+    assert_eq!(
+        after.json()["headers"]["x-marked"],
+        Value::Null,
+        "the filters have gone"
+    );
+    answer(&mut stream, "").await;
+    let reply = asking.await.unwrap();
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(reply.json()["headers"]["x-marked"], "x-marked");
 }
