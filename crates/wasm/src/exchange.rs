@@ -23,7 +23,8 @@ pub enum Piece {
 /// Why an exchange does not go its way.
 #[derive(Debug)]
 pub enum Stop {
-    /// The guest answered it.
+    /// The guest answered it. If there was no reply before, this one passes the guest as any other
+    /// does: it is for [`Exchange::respond`].
     Reply(Reply),
     /// It failed.
     Failed(CallError),
@@ -49,18 +50,30 @@ pub(crate) struct Port {
 #[derive(Debug)]
 pub struct Exchange {
     request_head: Option<oneshot::Receiver<Headers>>,
-    response: Option<oneshot::Sender<(Headers, bool)>>,
+    response: Option<oneshot::Sender<Response>>,
     response_head: Option<oneshot::Receiver<Headers>>,
-    stop: oneshot::Receiver<Stop>,
+    stop: mpsc::Receiver<Stop>,
+    /// It was answered by the guest, and that was heard.
+    is_answered: bool,
     lanes: [Option<Lane>; 2],
     _alive: oneshot::Sender<()>,
+}
+
+/// The head of a reply, which the guest has yet to see.
+#[derive(Debug)]
+pub(crate) struct Response {
+    pub(crate) head: Headers,
+    /// No body follows.
+    pub(crate) ends: bool,
+    /// It is what the guest answered.
+    pub(crate) is_local: bool,
 }
 
 /// The guest's end of an [`Exchange`].
 pub(crate) struct Ends {
     pub(crate) heads: [Option<oneshot::Sender<Headers>>; 2],
-    pub(crate) response: Option<oneshot::Receiver<(Headers, bool)>>,
-    pub(crate) stop: Option<oneshot::Sender<Stop>>,
+    pub(crate) response: Option<oneshot::Receiver<Response>>,
+    pub(crate) stop: mpsc::Sender<Stop>,
     pub(crate) ports: [Option<Port>; 2],
 }
 
@@ -71,7 +84,8 @@ impl Exchange {
         let (request_in, request_head) = oneshot::channel();
         let (response_in, response_head) = oneshot::channel();
         let (response, responded) = oneshot::channel();
-        let (stopping, stop) = oneshot::channel();
+        // The guest answers, and then what came of its answer may fail.
+        let (stopping, stop) = mpsc::channel(2);
         let (alive, living) = oneshot::channel();
         let (mut lanes, mut ports) = ([None, None], [None, None]);
         for at in [0, 1] {
@@ -86,13 +100,14 @@ impl Exchange {
             response: Some(response),
             response_head: Some(response_head),
             stop,
+            is_answered: false,
             lanes,
             _alive: alive,
         };
         let ends = Ends {
             heads: [Some(request_in), Some(response_in)],
             response: Some(responded),
-            stop: Some(stopping),
+            stop: stopping,
             ports,
         };
         (exchange, ends, living)
@@ -114,7 +129,11 @@ impl Exchange {
     pub async fn respond(&mut self, head: Headers, ends: bool) -> Result<Headers, Stop> {
         if let Some(response) = self.response.take() {
             // Whoever does not listen any more has said why.
-            drop(response.send((head, ends)));
+            drop(response.send(Response {
+                head,
+                ends,
+                is_local: self.is_answered,
+            }));
         }
         let head = self.response_head.take();
         self.passed(head).await
@@ -128,13 +147,19 @@ impl Exchange {
     /// Waits until the guest ends the exchange, which it may never do. Losing the future loses
     /// nothing.
     pub async fn stopped(&mut self) -> Stop {
-        let stop = (&mut self.stop).await;
-        stop.unwrap_or(Stop::Failed(CallError::Closed))
+        let stop = self.stop.recv().await;
+        self.hears(stop.unwrap_or(Stop::Failed(CallError::Closed)))
     }
 
     /// What [`stopped`](Self::stopped) would give at once.
     pub fn has_stopped(&mut self) -> Option<Stop> {
-        self.stop.try_recv().ok()
+        let stop = self.stop.try_recv().ok()?;
+        Some(self.hears(stop))
+    }
+
+    fn hears(&mut self, stop: Stop) -> Stop {
+        self.is_answered |= matches!(stop, Stop::Reply(_));
+        stop
     }
 
     async fn passed(&mut self, head: Option<oneshot::Receiver<Headers>>) -> Result<Headers, Stop> {

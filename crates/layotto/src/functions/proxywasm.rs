@@ -40,8 +40,8 @@ impl ProxyWasm {
     }
 
     async fn filtered(&self, request: Request, next: Next<'_>) -> Result<Response, Stop> {
-        let (mut head, body) = request.into_parts();
-        let ends = body.is_end_stream();
+        let kind = Kind::of(request.headers());
+        let (head, body) = request.into_parts();
         let seen = layotto_wasm::Request {
             headers: pseudo(&head).into_iter().chain(fields(&head.headers)).collect(),
             body: Bytes::new(),
@@ -49,24 +49,15 @@ impl ProxyWasm {
             source: source(&head),
             protocol: format!("{:?}", head.version),
         };
-        let mut exchange = self.0.exchange(seen, ends).await.map_err(Stop::Failed)?;
-        let passed = exchange.request().await?;
-        let lane = exchange.request_body().filter(|_| !ends);
-        head::edit_request(&mut head, &passed, lane.is_some()).map_err(wrong)?;
-        let body = match lane {
-            Some(lane) => Body::new(Filtered::new(body, lane, None)),
-            None => body,
+        let exchange = self.0.exchange(seen, body.is_end_stream()).await;
+        let mut exchange = exchange.map_err(Stop::Failed)?;
+        let response = match forward(Request::from_parts(head, body), &mut exchange, next).await {
+            Ok(response) => response,
+            // As with Envoy: what the guest answers to a request is a reply like any other.
+            Err(Stop::Reply(local)) => answered(kind, local),
+            Err(failed) => return Err(failed),
         };
-        let response = tokio::select! {
-            biased;
-            stop = exchange.stopped() => return Err(stop),
-            response = next.run(Request::from_parts(head, body)) => response,
-        };
-        // What the guest ended may have ended the request, too.
-        match exchange.has_stopped() {
-            Some(stop) => Err(stop),
-            None => self.reply(response, exchange).await,
-        }
+        self.reply(response, exchange).await
     }
 
     /// Lets the reply pass the guest.
@@ -120,6 +111,26 @@ impl Filter for ProxyWasm {
     fn call<'a>(&'a self, request: Request, next: Next<'a>) -> BoxFuture<'a, Response> {
         Box::pin(self.pass(request, next))
     }
+}
+
+/// Lets the request pass the guest, and then the others.
+async fn forward(request: Request, exchange: &mut Exchange, next: Next<'_>) -> Result<Response, Stop> {
+    let (mut head, body) = request.into_parts();
+    let ends = body.is_end_stream();
+    let passed = exchange.request().await?;
+    let lane = exchange.request_body().filter(|_| !ends);
+    head::edit_request(&mut head, &passed, lane.is_some()).map_err(wrong)?;
+    let body = match lane {
+        Some(lane) => Body::new(Filtered::new(body, lane, None)),
+        None => body,
+    };
+    let response = tokio::select! {
+        biased;
+        stop = exchange.stopped() => return Err(stop),
+        response = next.run(Request::from_parts(head, body)) => response,
+    };
+    // What the guest ended may have ended the request, too.
+    exchange.has_stopped().map_or(Ok(response), Err)
 }
 
 fn log(filter: &str, error: &CallError) {

@@ -11,7 +11,7 @@ use crate::{
     Headers,
     caller::Caller,
     calls::News,
-    exchange::{Ends, Exchange, Piece, Port, Stop},
+    exchange::{Ends, Exchange, Piece, Port, Response, Stop},
     guest::Guest,
     host::Asker,
     instance::Instance,
@@ -74,7 +74,7 @@ enum Moved {
 
 enum Event {
     Gone,
-    Head((Headers, bool)),
+    Head(Response),
     Moved(usize, Moved),
     News(News),
 }
@@ -145,6 +145,8 @@ struct Course {
     context: u32,
     sides: [Side; 2],
     far: Ends,
+    /// The guest answered the request itself.
+    is_answered: bool,
 }
 
 impl Course {
@@ -156,6 +158,7 @@ impl Course {
             context,
             sides,
             far,
+            is_answered: false,
         }
     }
 
@@ -163,11 +166,14 @@ impl Course {
         self.instance.open(self.context, request).await?;
         self.head(REQUEST, ends).await?;
         loop {
-            self.release();
             if let Some(reply) = self.instance.decision() {
                 self.stop(Stop::Reply(reply.ok_or(Fail::Other(CallError::Closed))?));
-                break;
+                if self.sides[REPLY].began {
+                    break;
+                }
+                self.turn();
             }
+            self.release();
             if self.over() {
                 break;
             }
@@ -179,7 +185,9 @@ impl Course {
                     self.instance.guest().calls.hang_up();
                     break;
                 }
-                Event::Head((head, ends)) => {
+                // It came while the guest answered itself, and that counts.
+                Event::Head(Response { is_local: false, .. }) if self.is_answered => break,
+                Event::Head(Response { head, ends, .. }) => {
                     self.far.response = None;
                     self.instance.stream_now().response_headers = head;
                     self.head(REPLY, ends).await?;
@@ -203,10 +211,21 @@ impl Course {
 
     /// Tells whoever waits that the exchange does not go its way.
     fn stop(&mut self, stop: Stop) {
-        if let Some(waiting) = self.far.stop.take() {
-            // It may be gone, or have all it wants.
-            drop(waiting.send(stop));
-        }
+        // It may be gone, or have all it wants.
+        drop(self.far.stop.try_send(stop));
+    }
+
+    /// Turns from a request that the guest answered itself to the reply, which will come as others
+    /// do. The guest may answer that anew, and that answer will not come again.
+    fn turn(&mut self) {
+        self.is_answered = true;
+        let stream = self.instance.stream_now();
+        stream.local = None;
+        stream.take_continued();
+        self.far.heads[REQUEST] = None;
+        let request = &mut self.sides[REQUEST];
+        (request.port, request.held, request.cut) = (None, None, true);
+        request.out.clear();
     }
 
     async fn event(&mut self) -> Event {

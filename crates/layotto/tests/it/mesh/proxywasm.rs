@@ -255,6 +255,60 @@ async fn a_guest_answers_by_itself_at_every_stage() {
     }
 }
 
+#[tokio::test]
+async fn what_a_guest_answers_to_a_request_passes_it_as_a_reply() {
+    let mut guest = Guest::new();
+    let [refused, body, name, seen] =
+        ["refused", "seen again", "x-seen", "reply"].map(|text| guest.text(text));
+    let [status, status_of] = ["x-status", ":status"].map(|text| guest.text(text));
+    let answers = format!(
+        "(drop (call $send_local_response (i32.const 403) (i32.const 0) (i32.const 0) {refused}
+            (i32.const 0) (i32.const 0) (i32.const -1)))
+         (i32.const 1)"
+    );
+    let sees = format!(
+        "(drop (call $add_header_map_value (i32.const 2) {name} {seen}))
+         (drop (call $get_header_map_value (i32.const 2) {status_of} (i32.const 16) (i32.const 20)))
+         (drop (call $add_header_map_value (i32.const 2) {status}
+            (i32.load (i32.const 16)) (i32.load (i32.const 20))))
+         (i32.const 0)"
+    );
+    let guest = guest
+        .on("proxy_on_request_headers", 3, &answers)
+        .on("proxy_on_response_headers", 3, &sees)
+        .on(
+            "proxy_on_response_body",
+            3,
+            &format!("{} (i32.const 0)", set(1, &body)),
+        )
+        .module();
+    let peer = Peer::start("up").await;
+    let demo = Demo::run(&peer.addr().to_string(), &guest);
+    let ask = Ask::new("POST", "/").body("body");
+    for reply in [ask.http1(demo.web).await, ask.http2(demo.web).await] {
+        assert_eq!(
+            (reply.status.as_u16(), reply.text().as_str()),
+            (403, "seen again")
+        );
+        assert_eq!(
+            (reply.header("x-seen"), reply.header("x-status")),
+            ("reply", "403")
+        );
+    }
+    // Over gRPC it has no body, and the status of a reply that has one.
+    let refused = grpc(&channel(demo.web).await, Call::Unary, &[], "body")
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::PermissionDenied, "refused")
+    );
+    for (name, value) in [("x-seen", "reply"), ("x-status", "200")] {
+        assert_eq!(refused.metadata().get(name).unwrap(), value);
+    }
+    assert_eq!(peer.requests(), 0);
+}
+
 // deviation: D150
 #[tokio::test]
 async fn what_a_filter_cannot_judge_does_not_pass() {
