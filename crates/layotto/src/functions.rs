@@ -32,7 +32,7 @@ use layotto_mesh::{
     filter::{Filter, Terminal},
     stack::admin::Access,
 };
-use layotto_wasm::{Functions, InstallError, Settings, SourceError};
+use layotto_wasm::{Functions, InstallError, Settings};
 use serde_json::Value;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::{
@@ -42,7 +42,12 @@ use tokio_util::{
 
 pub use self::global::Global;
 use self::{
-    admin::WasmAdmin, calls::Calls, config::Plugin, filter::Layotto, proxywasm::ProxyWasm, runtime::Runtime,
+    admin::WasmAdmin,
+    calls::Calls,
+    config::{Plugin, Vm},
+    filter::Layotto,
+    proxywasm::ProxyWasm,
+    runtime::Runtime,
 };
 use crate::{config::Config, plane::Directory};
 
@@ -57,7 +62,7 @@ pub const PROXYWASM: &str = "proxywasm";
 /// How long a configuration is held up by modules that are fetched. They are there later, then.
 const HELD_UP: Duration = Duration::from_secs(2);
 
-/// How long until a module that was not fetched is asked for again, at first and at most.
+/// How long until a module that is not there is asked for again, at first and at most.
 const RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
@@ -285,7 +290,8 @@ impl Guests {
         becomes
     }
 
-    /// Sets a plug-in. One whose module cannot be fetched is tried again until it can.
+    /// Sets a plug-in. One whose module does not come, or comes as another, is tried again until it is
+    /// the right one.
     async fn set(self, name: String, plugin: Plugin) {
         self.note_engine(&plugin.vm_config.engine);
         let config = plugin.config(&self.0.folder);
@@ -300,13 +306,24 @@ impl Guests {
             };
             drop(fetch);
             tracing::error!(plugin = name, %error, "the function is not there");
-            if !matches!(error, InstallError::Source(SourceError::Fetch { .. })) {
+            if !may_mend(&plugin.vm_config, &error) {
                 return;
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(LONGEST_RETRY);
         }
     }
+}
+
+/// Whether another try may bring another module: where it comes from elsewhere, and is not what its
+/// checksum says. One that fails and has none may be mended, too.
+fn may_mend(vm: &Vm, error: &InstallError) -> bool {
+    let is_other = match error {
+        InstallError::Source(_) => true,
+        InstallError::Module(_) | InstallError::Start(_) => !vm.is_checked(),
+        _ => false,
+    };
+    vm.is_remote() && is_other
 }
 
 async fn report(functions: Arc<Functions>, health: Health) {

@@ -181,6 +181,11 @@ impl Vm {
         self.path.is_empty() && !self.url.is_empty()
     }
 
+    /// Whether a checksum tells if a module is the right one.
+    pub fn is_checked(&self) -> bool {
+        !self.md5.is_empty() || !self.sha256.is_empty()
+    }
+
     fn origin(&self, folder: &Path) -> Origin {
         let remote = Remote::new(self).filter(|_| self.is_remote());
         match remote {

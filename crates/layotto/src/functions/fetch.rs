@@ -58,14 +58,10 @@ pub fn check(vm: &Vm) -> Result<(), ConfigError> {
             url.scheme()
         ));
     }
-    if !is_checked(vm) && !is_local(&url) {
+    if !vm.is_checked() && !is_local(&url) {
         return wrong("needs a checksum, md5 or sha256: others than this machine have the module".to_owned());
     }
     Ok(())
-}
-
-fn is_checked(vm: &Vm) -> bool {
-    !vm.md5.is_empty() || !vm.sha256.is_empty()
 }
 
 fn is_local(url: &Url) -> bool {
@@ -92,7 +88,7 @@ impl Remote {
     pub fn new(vm: &Vm) -> Option<Self> {
         Some(Self {
             url: vm.url.parse().ok()?,
-            checked: is_checked(vm),
+            checked: vm.is_checked(),
         })
     }
 

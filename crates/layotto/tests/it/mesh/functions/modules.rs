@@ -136,6 +136,40 @@ async fn a_module_is_fetched_when_it_can_be_and_again_when_its_place_changes() {
     assert!(!log.contains("hidden"), "{log}");
 }
 
+#[tokio::test]
+async fn a_module_that_is_not_what_its_checksum_says_is_asked_for_until_it_is() {
+    let store = Store::start().await;
+    let sha256 = store.has(&says("right"));
+    store.has(&says("wrong"));
+    let url = format!("http://127.0.0.1:{}/f.wasm", store.port);
+    let item = json!({"f": {"name": "f", "vm_config": {"url": url, "sha256": sha256}}});
+    let world = World::of(Demo::new(&item), &[]);
+    until("it is asked for again", async || store.asked() > 2).await;
+    let status = world.status().await[0].clone();
+    let problem = status["problem"].as_str().unwrap();
+    assert!(
+        problem.starts_with("incorrect hash of wasm bytes: SHA-256 is "),
+        "{problem}"
+    );
+    assert_eq!(
+        (&status["status"], &status["version"]),
+        (&json!("DOWN"), &Value::Null)
+    );
+    assert_eq!(world.demo.ask("f").await.status, 404);
+    store.has(&says("right"));
+    until("it is the right one", async || {
+        world.demo.ask("f").await.text() == "right"
+    })
+    .await;
+    let asked = store.asked();
+    let status = world.status().await[0].clone();
+    assert_eq!(
+        (&status["problem"], &status["version"]["sha256"]),
+        (&Value::Null, &json!(sha256))
+    );
+    assert_eq!(store.asked(), asked, "that was the last time");
+}
+
 // deviation: D146
 #[tokio::test]
 async fn a_fetched_module_is_what_its_checksum_says() {
