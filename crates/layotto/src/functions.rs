@@ -97,9 +97,18 @@ pub fn unresolved(name: &str, config: &Value, globals: &[Global]) -> Vec<(String
         .collect()
 }
 
-/// The schema of one plug-in.
-pub fn schema() -> Value {
-    schemars::schema_for!(Plugin).to_value()
+/// The schema of one plug-in of a filter of type `name`; `None`: there is no such type here.
+pub fn schema(name: &str) -> Option<Value> {
+    let mut schema = schemars::schema_for!(Plugin).to_value();
+    match name {
+        LAYOTTO => {}
+        PROXYWASM => {
+            let keys = schema["properties"].as_object_mut()?;
+            keys.retain(|key, _| key != config::COMPAT_ERRORS);
+        }
+        _ => return None,
+    }
+    Some(schema)
 }
 
 /// The functions of the process.

@@ -155,8 +155,8 @@ pub fn sections() -> Vec<Section> {
 
 /// The options of a stream filter; `None`: there is no such filter with options.
 pub fn stream_filter(name: &str) -> Option<Vec<Key>> {
-    if [functions::LAYOTTO, functions::PROXYWASM].contains(&name) {
-        return Some(of_schema(&functions::schema()));
+    if let Some(schema) = functions::schema(name) {
+        return Some(of_schema(&schema));
     }
     let kind = KINDS.iter().find(|kind| kind.name == name)?;
     let schema = (kind.schema)().to_value();

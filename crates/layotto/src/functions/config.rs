@@ -20,6 +20,9 @@ use super::fetch::{self, Remote};
 
 const MIB: usize = 1 << 20;
 
+/// The key of [`Plugin::compat_errors`].
+pub const COMPAT_ERRORS: &str = "compat_errors";
+
 /// One plug-in. Every other key with a text is handed to the guest as its configuration, with `name`.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -31,8 +34,8 @@ pub struct Plugin {
     pub from_wasm_plugin: String,
     /// The module and its limits, where there is no `from_wasm_plugin`.
     pub vm_config: Vm,
-    /// How many requests are served at a time; 0 and less: 64, in filters 1000. Calls of functions by
-    /// functions do not count.
+    /// How many requests are served at a time; 0 and less: 64. Calls of functions by functions do not
+    /// count.
     pub instance_num: i64,
     /// How long a request waits for its turn before it is answered 503. Default "100ms".
     pub instance_wait: GoDuration,
@@ -124,6 +127,10 @@ fn stem(path: &str) -> Cow<'_, str> {
 pub fn read_filter(config: &Value) -> Result<(String, Plugin), ConfigError> {
     let mut plugin = plugin(config)?;
     plugin.is_filter = true;
+    if plugin.compat_errors {
+        let text = "found true; what a filter cannot judge does not pass";
+        return Err(ConfigError::new(COMPAT_ERRORS, text));
+    }
     let vm = &plugin.vm_config;
     // Of a URL no more than the last part of its path: the rest may hold what is nobody's business.
     let path = vm
@@ -247,7 +254,6 @@ impl Plugin {
     pub fn places(&self) -> i64 {
         match self.instance_num {
             number if number > 0 => number,
-            _ if self.is_filter => 1000,
             _ => 64,
         }
     }

@@ -60,6 +60,33 @@ fn a_configuration_that_is_wrong_says_where() {
 }
 
 #[test]
+fn a_filter_has_no_empty_replies_in_the_place_of_errors() {
+    let of = |compat: bool| json!({"vm_config": {"path": "f.wasm"}, "compat_errors": compat});
+    let error = check(PROXYWASM, &of(true)).unwrap_err();
+    assert_eq!(error.path, "compat_errors");
+    check(PROXYWASM, &of(false)).unwrap();
+    check(LAYOTTO, &json!({"f": of(true)})).unwrap();
+    let has = |name: &str| schema(name).unwrap()["properties"].get("compat_errors").is_some();
+    assert_eq!((has(LAYOTTO), has(PROXYWASM)), (true, false));
+    assert_eq!(schema("other"), None);
+}
+
+#[test]
+fn as_many_requests_at_a_time_by_default_wherever_it_is_said() {
+    let globals: Vec<Global> =
+        serde_json::from_value(json!([{"plugin_name": "a", "vm_config": {"path": "a.wasm"}}])).unwrap();
+    let own = json!({"vm_config": {"path": "f.wasm"}, "instance_num": 0});
+    let named = json!({"from_wasm_plugin": "a"});
+    for item in [own, named] {
+        let (_, filter) = config::read_filter(&item).unwrap();
+        for mut plugin in [only(&json!({"f": item})), filter] {
+            plugin.resolve(&globals).unwrap();
+            assert_eq!(plugin.config(Path::new("")).serving.places, 64, "{item}");
+        }
+    }
+}
+
+#[test]
 fn a_module_may_be_named() {
     let globals: Vec<Global> = serde_json::from_value(json!([
         {"plugin_name": "a", "instance_num": 3, "vm_config": {"path": "a.wasm", "cpu": 50}},
