@@ -12,11 +12,9 @@ use std::{
     time::Duration,
 };
 
-use layotto_proto::runtime::v1::{SaveStateRequest, StateItem};
 use tempfile::TempDir;
 
 use crate::{
-    lifecycle::client,
     mesh::clients::{Ask, Reply},
     sidecar::Sidecar,
 };
@@ -60,19 +58,6 @@ impl Functions {
     async fn ask(&self, id: &str, body: &'static str) -> Reply {
         let ask = Ask::new("POST", "/").header("id", id).body(body);
         ask.http1(self.port).await
-    }
-
-    async fn save(&self, key: &str, value: &str) {
-        let item = StateItem {
-            key: key.to_owned(),
-            value: value.to_owned().into(),
-            ..StateItem::default()
-        };
-        let request = SaveStateRequest {
-            store_name: "state_demo".to_owned(),
-            states: vec![item],
-        };
-        client(self.api).await.save_state(request).await.unwrap();
     }
 
     fn wait_for_log(&mut self, text: &str) {

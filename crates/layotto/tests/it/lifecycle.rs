@@ -3,7 +3,8 @@
 use std::{fs, os::unix::fs::MetadataExt, os::unix::net::UnixListener, path::Path, time::Duration};
 
 use layotto_proto::runtime::v1::{
-    CommonInvokeRequest, InvokeServiceRequest, SayHelloRequest, runtime_client::RuntimeClient,
+    CommonInvokeRequest, InvokeServiceRequest, SaveStateRequest, SayHelloRequest, StateItem,
+    runtime_client::RuntimeClient,
 };
 use layotto_testkit::HttpService;
 use rustix::process::Signal;
@@ -15,6 +16,20 @@ use crate::sidecar::{PATIENCE, Sidecar, config, free_port};
 pub async fn client(port: u16) -> RuntimeClient<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
     RuntimeClient::new(endpoint.connect().await.unwrap())
+}
+
+/// Saves a value in the store `state_demo` of the runtime whose API is at `port`.
+pub async fn save(port: u16, key: &str, value: &str) {
+    let item = StateItem {
+        key: key.to_owned(),
+        value: value.to_owned().into(),
+        ..StateItem::default()
+    };
+    let request = SaveStateRequest {
+        store_name: "state_demo".to_owned(),
+        states: vec![item],
+    };
+    client(port).await.save_state(request).await.unwrap();
 }
 
 fn hello() -> SayHelloRequest {

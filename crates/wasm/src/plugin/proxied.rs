@@ -1,17 +1,20 @@
 //! Proxied traffic through a plug-in: one instance and one context for the whole exchange, which goes
 //! both ways at a time while the guest sees one thing after the other.
 
-use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
+mod side;
+
+use std::{future::pending, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{sync::oneshot, time::Instant};
 
+use self::side::{Held, Moved, Side};
 use super::{CallError, Counted, Place, Plugin};
 use crate::{
     Headers,
     caller::Caller,
     calls::News,
-    exchange::{Ends, Exchange, Piece, Port, Response, Stop},
+    exchange::{Ends, Exchange, Piece, Response, Stop},
     guest::Guest,
     host::Asker,
     instance::Instance,
@@ -41,36 +44,6 @@ const CALLBACKS: [[&str; 3]; 2] = [
         "proxy_on_response_trailers",
     ],
 ];
-
-/// What a direction waits for the guest with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Held {
-    Head,
-    Body,
-    Trailers,
-}
-
-/// One direction.
-struct Side {
-    port: Option<Port>,
-    began: bool,
-    /// The head has gone.
-    passed: bool,
-    /// Nothing follows what came.
-    ended: bool,
-    /// Nothing follows, though there is no end.
-    cut: bool,
-    held: Option<Held>,
-    /// What passed the guest.
-    out: VecDeque<Piece>,
-}
-
-/// What a direction does by itself.
-enum Moved {
-    Came(Piece),
-    /// Something has gone, or nothing comes any more.
-    On,
-}
 
 enum Event {
     Gone,
@@ -372,67 +345,6 @@ impl Course {
         // A request of whose body no more is wanted waits for the reply, or for the end.
         let held = reply.is_held_whole() || request.is_held_whole() && !request.cut;
         held && !calls && !self.sides.iter().any(Side::lives)
-    }
-}
-
-impl Side {
-    fn new(port: Option<Port>) -> Self {
-        Self {
-            port,
-            began: false,
-            passed: false,
-            ended: false,
-            cut: false,
-            held: None,
-            out: VecDeque::new(),
-        }
-    }
-
-    /// Whether nothing more is taken in while the guest holds what there is.
-    fn is_held_whole(&self) -> bool {
-        match self.held {
-            Some(Held::Body) => self.ended || self.cut,
-            held => held.is_some(),
-        }
-    }
-
-    /// Whether pieces are taken in.
-    fn reads(&self) -> bool {
-        self.began && !self.ended && !self.cut && !self.is_held_whole()
-    }
-
-    /// Whether something may come of it by itself.
-    fn lives(&self) -> bool {
-        self.port.is_some() && (self.reads() || !self.out.is_empty())
-    }
-
-    /// Sends what is there to be sent, or else takes a piece in. Losing the future loses nothing.
-    async fn moves(&mut self) -> Moved {
-        let reads = self.reads();
-        let Some(port) = self.port.as_mut() else {
-            return pending().await;
-        };
-        if !self.out.is_empty() {
-            match port.to.reserve().await {
-                Ok(place) => {
-                    if let Some(piece) = self.out.pop_front() {
-                        place.send(piece);
-                    }
-                }
-                Err(_) => self.out.clear(),
-            }
-            return Moved::On;
-        }
-        if !reads {
-            return pending().await;
-        }
-        match port.from.recv().await {
-            Some(piece) => Moved::Came(piece),
-            None => {
-                self.cut = true;
-                Moved::On
-            }
-        }
     }
 }
 

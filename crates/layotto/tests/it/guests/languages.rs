@@ -4,12 +4,12 @@
 use std::{path::Path, process::Command};
 
 use super::{Functions, examples, put_example};
-use crate::{mesh::clients::Ask, sidecar::skipped};
+use crate::{lifecycle::save, mesh::clients::Ask, sidecar::skipped};
 
 /// Runs the pair that `fill` puts into a folder as `id_1.wasm` and `id_2.wasm`.
 async fn answers(fill: impl FnOnce(&Path)) {
     let mut functions = Functions::run("id_1.wasm id_2.wasm", fill);
-    functions.save("book1", "100").await;
+    save(functions.api, "book1", "100").await;
     let expected = "There are 100 inventories for book1.";
     let ask = Ask::get("/?name=book1").header("id", "id_1");
     let reply = ask.http1(functions.port).await;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{Functions, put_example};
+use crate::lifecycle::save;
 
 const KINDS: [&str; 5] = ["loop", "memory", "pointers", "recursion", "trap"];
 
@@ -32,7 +33,7 @@ async fn good_ones(functions: &Functions, times: usize) {
 #[tokio::test]
 async fn a_loop_ends_in_time_and_others_are_served_meanwhile() {
     let functions = run();
-    functions.save("book1", "100").await;
+    save(functions.api, "book1", "100").await;
     let begun = Instant::now();
     let (reply, ()) = tokio::join!(functions.ask("loop", "loop"), good_ones(&functions, 50));
     assert_eq!(reply.status, 504, "{}", reply.text());
@@ -58,7 +59,7 @@ async fn recursion_ends_where_the_stack_does() {
 
 async fn fails_alone(kind: &str, named: &str) -> Functions {
     let mut functions = run();
-    functions.save("book1", "100").await;
+    save(functions.api, "book1", "100").await;
     let kind: &'static str = KINDS.iter().find(|known| **known == kind).unwrap();
     for _ in 0..3 {
         let (reply, ()) = tokio::join!(functions.ask(kind, kind), good_ones(&functions, 5));

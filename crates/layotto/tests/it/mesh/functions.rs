@@ -15,7 +15,10 @@ use super::{
     guests::build,
     plan::{Plan, Running, merged, runtime, until},
 };
-use crate::{lifecycle::client, sidecar::free_port};
+use crate::{
+    lifecycle::{client, save},
+    sidecar::free_port,
+};
 
 /// One plug-in of the filter, with more keys.
 fn plugin(name: &str, more: Value) -> Value {
@@ -77,19 +80,6 @@ impl Demo {
     async fn ask(&self, id: &str) -> Reply {
         Ask::get("/").header("id", id).http1(self.web).await
     }
-}
-
-async fn save(grpc: u16, key: &str, value: &str) {
-    let item = StateItem {
-        key: key.to_owned(),
-        value: value.to_owned().into(),
-        ..StateItem::default()
-    };
-    let request = SaveStateRequest {
-        store_name: "state_demo".to_owned(),
-        states: vec![item],
-    };
-    client(grpc).await.save_state(request).await.unwrap();
 }
 
 const PAIR: [(&str, &str); 2] = [

@@ -1,5 +1,8 @@
 //! Filters of proxied traffic, from the head of a request to the end of its reply.
 
+mod ends;
+mod local;
+
 use super::*;
 use crate::{Exchange, Lane, Piece, Stop, pairs};
 
@@ -272,146 +275,6 @@ async fn a_pause_that_nothing_ends_fails_the_exchange() {
     assert!(matches!(error, CallError::Stuck), "{error:?}");
 }
 
-/// Answers from `callback`, and does `after`.
-fn answers(callback: &'static str, after: &str) -> String {
-    let more = format!(
-        r#"(data (i32.const 200) "no")
-        (func (export "proxy_on_{callback}") (param i32 i32 i32) (result i32)
-            (if (call $send_local_response (i32.const 403) (i32.const 0) (i32.const 0) (i32.const 200) (i32.const 2)
-                (i32.const 0) (i32.const 0) (i32.const -1)) (then unreachable))
-            {after})"#
-    );
-    filter(&ALL[6..], &more)
-}
-
-#[tokio::test]
-async fn a_local_response_takes_the_place_of_the_reply_until_that_has_begun() {
-    for (callback, after) in [
-        ("request_headers", PAUSE),
-        ("request_headers", GO_ON),
-        ("response_headers", PAUSE),
-        ("response_headers", GO_ON),
-    ] {
-        let (functions, host) = installed(&answers(callback, after)).await;
-        let mut exchange = begin(&functions, true).await;
-        let stopped = match exchange.request().await {
-            Err(stopped) => stopped,
-            Ok(_) if callback == "request_headers" => panic!("the request passed"),
-            Ok(_) => exchange
-                .respond(list(&[(":status", "200")]), true)
-                .await
-                .unwrap_err(),
-        };
-        let Stop::Reply(reply) = stopped else {
-            panic!("{stopped:?}");
-        };
-        assert_eq!(
-            (reply.status, &reply.body[..], reply.grpc_status),
-            (403, &b"no"[..], None)
-        );
-        if callback == "request_headers" {
-            exchange.respond(list(&[(":status", "403")]), true).await.unwrap();
-        }
-        assert_eq!(logged(&host, 3).await, ["done", "log", "delete"]);
-    }
-    // The head of the reply has gone: the guest is told so, and traps.
-    let (functions, _) = installed(&answers("response_body", PAUSE)).await;
-    let mut exchange = begin(&functions, true).await;
-    exchange.request().await.unwrap();
-    exchange
-        .respond(list(&[(":status", "200")]), false)
-        .await
-        .unwrap();
-    let mut lane = exchange.response_body().unwrap();
-    lane.into.send(data("body", true)).await.unwrap();
-    assert_eq!(next(&mut lane).await, "broken");
-}
-
-/// The code of a local response 403 with the text at 200.
-const ANSWERS: &str = "(drop (call $send_local_response (i32.const 403) (i32.const 0) (i32.const 0)
-    (i32.const 200) (i32.const 2) (i32.const 0) (i32.const 0) (i32.const -1)))";
-
-#[tokio::test]
-async fn a_local_response_to_a_request_passes_the_guest_as_a_reply() {
-    for (answers_at, callback) in [(0, "request_headers"), (1, "request_body")] {
-        let mut callbacks = ALL;
-        let answers = format!("{ANSWERS} {GO_ON}");
-        callbacks[answers_at].2 = &answers;
-        callbacks[4].2 = "(i32.eqz (local.get 2))";
-        let text = filter(&callbacks, r#"(data (i32.const 200) "no")"#);
-        let (functions, host) = installed(&text).await;
-        let mut exchange = begin(&functions, false).await;
-        if answers_at == 1 {
-            exchange.request().await.unwrap();
-            let lane = exchange.request_body().unwrap();
-            lane.into.send(data("one", false)).await.unwrap();
-        }
-        let stopped = exchange.stopped().await;
-        assert!(matches!(stopped, Stop::Reply(_)), "{callback}: {stopped:?}");
-        let head = list(&[(":status", "403")]);
-        assert_eq!(exchange.respond(head.clone(), false).await.unwrap(), head);
-        let mut lane = exchange.response_body().unwrap();
-        lane.into.send(data("n", false)).await.unwrap();
-        lane.into.send(data("o", true)).await.unwrap();
-        assert_eq!(next(&mut lane).await, "no|", "held until it is whole");
-        let rest = [
-            "response_headers",
-            "response_body",
-            "response_body",
-            "done",
-            "log",
-            "delete",
-        ];
-        let lines = logged(&host, answers_at + 1 + rest.len()).await;
-        assert_eq!(lines[answers_at], callback);
-        assert_eq!(lines[answers_at + 1..], rest);
-        assert!(exchange.has_stopped().is_none());
-    }
-}
-
-#[tokio::test]
-async fn a_reply_that_comes_while_the_guest_answers_itself_does_not_pass() {
-    let mut callbacks = ALL;
-    let answers = format!("{ANSWERS} {GO_ON}");
-    callbacks[1].2 = &answers;
-    let text = filter(&callbacks, r#"(data (i32.const 200) "no")"#);
-    let (functions, host) = installed(&text).await;
-    let mut exchange = begin(&functions, false).await;
-    exchange.request().await.unwrap();
-    let lane = exchange.request_body().unwrap();
-    lane.into.send(data("one", false)).await.unwrap();
-    logged(&host, 2).await;
-    // That of the host, which did not wait for the whole body.
-    let passed = exchange.respond(list(&[(":status", "200")]), true).await;
-    let Err(Stop::Reply(reply)) = passed else {
-        panic!("{passed:?}");
-    };
-    assert_eq!(reply.status, 403);
-    let lines = logged(&host, 5).await;
-    assert_eq!(
-        lines,
-        ["request_headers", "request_body", "done", "log", "delete"]
-    );
-}
-
-#[tokio::test]
-async fn a_local_response_to_a_reply_does_not_pass_the_guest_again() {
-    let mut callbacks = ALL;
-    let answers = format!("{ANSWERS} {GO_ON}");
-    (callbacks[0].2, callbacks[3].2) = (&answers, &answers);
-    let text = filter(&callbacks, r#"(data (i32.const 200) "no")"#);
-    let (functions, host) = installed(&text).await;
-    let mut exchange = begin(&functions, true).await;
-    assert!(matches!(exchange.request().await, Err(Stop::Reply(_))));
-    let again = exchange.respond(list(&[(":status", "403")]), true).await;
-    assert!(matches!(again, Err(Stop::Reply(_))), "{again:?}");
-    let lines = logged(&host, 5).await;
-    assert_eq!(
-        lines,
-        ["request_headers", "response_headers", "done", "log", "delete"]
-    );
-}
-
 #[tokio::test]
 async fn a_stream_that_the_guest_closes_fails() {
     let more = r#"(func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
@@ -421,21 +284,6 @@ async fn a_stream_that_the_guest_closes_fails() {
         panic!("it fails");
     };
     assert!(matches!(error, CallError::Closed), "{error:?}");
-}
-
-#[tokio::test]
-async fn an_exchange_that_is_dropped_ends_and_frees_its_place() {
-    let (functions, host) = installed(&filter(&ALL, "")).await;
-    let mut exchange = begin(&functions, false).await;
-    exchange.request().await.unwrap();
-    assert_eq!(functions.status()[0].running, 1);
-    drop(exchange);
-    let lines = logged(&host, 4).await;
-    assert_eq!(lines, ["request_headers", "done", "log", "delete"]);
-    while functions.status()[0].running > 0 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(functions.status()[0].errors, 0, "it is no error of the guest's");
 }
 
 #[tokio::test]
@@ -522,98 +370,4 @@ async fn a_reply_that_comes_before_the_held_body_is_whole_passes() {
     assert!(exchange.has_stopped().is_none());
     let refused = list(&[(":status", "503")]);
     assert_eq!(exchange.respond(refused.clone(), true).await.unwrap(), refused);
-}
-
-#[tokio::test]
-async fn a_client_that_leaves_in_the_middle_of_its_body_is_told_of() {
-    for _ in 0..50 {
-        let (functions, host) = installed(&filter(&ALL, "")).await;
-        let mut exchange = begin(&functions, false).await;
-        exchange.request().await.unwrap();
-        let lane = exchange.request_body().unwrap();
-        drop((exchange, lane));
-        let told = tokio::time::timeout(Duration::from_secs(10), logged(&host, 4)).await;
-        assert_eq!(told.unwrap(), ["request_headers", "done", "log", "delete"]);
-    }
-}
-
-#[tokio::test]
-async fn a_client_that_leaves_ends_what_the_guest_waits_for_in_a_host_call() {
-    // It logs what each of three calls was answered, as a letter: J is 10.
-    let asks = r#"
-        (data (i32.const 200) "s") (data (i32.const 208) "never")
-        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (local $n i32)
-            (local.set $n (i32.const 3))
-            (loop $again
-                (i32.store8 (i32.const 300) (i32.add (i32.const 64) (call $get_state
-                    (i32.const 200) (i32.const 1) (i32.const 208) (i32.const 5) (i32.const 16) (i32.const 20))))
-                (drop (call $log (i32.const 2) (i32.const 300) (i32.const 1)))
-                (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
-            (i32.const 0))"#;
-    let (functions, host) = installed(&filter(&ALL[6..], asks)).await;
-    let exchange = begin(&functions, true).await;
-    while host.asked.lock().unwrap().is_empty() {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(functions.status()[0].running, 1);
-    drop(exchange);
-    // The host has a line for each call that failed, too.
-    let told = tokio::time::timeout(Duration::from_secs(10), logged(&host, 9)).await;
-    let lines = told.expect("the guest goes on");
-    let own: Vec<_> = lines.iter().filter(|line| line.len() < 10).collect();
-    assert_eq!(own, ["J", "J", "J", "done", "log", "delete"]);
-    assert_eq!(host.asked.lock().unwrap().len(), 1, "the others are not begun");
-}
-
-#[tokio::test]
-async fn a_client_that_leaves_ends_the_calls_of_the_guest_at_once() {
-    // The guest asks for time at the end, which it has while it has calls under way.
-    let waits = r#"(func (export "proxy_on_done") (param i32) (result i32) (i32.const 0))"#;
-    let guest = asks("request_headers", 0, "/never", 60_000, waits);
-    let (functions, _) = installed(&guest).await;
-    let exchange = begin(&functions, true).await;
-    let ended = async {
-        while functions.status()[0].running > 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    drop(exchange);
-    let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
-    assert!(ended.is_ok());
-}
-
-#[tokio::test]
-async fn a_filter_serves_those_who_hold_it_when_it_is_gone() {
-    let (functions, host) = functions();
-    // Held before it is there, as at the start of a process.
-    let held = functions.filter("filter");
-    let missing = held.exchange(request("/", ""), true).await.unwrap_err();
-    assert!(matches!(missing, CallError::Missing(_)), "{missing:?}");
-    let with = |answer: &str| {
-        let mut config = config(&filter(&[("request_headers", 3, answer)], ""));
-        config.is_filter = true;
-        config
-    };
-    functions.install("filter", with(GO_ON)).await.unwrap();
-    functions.uninstall("filter").unwrap();
-    assert!(functions.status().is_empty());
-    let passes = async |filter: &Filter| {
-        let mut exchange = filter.exchange(request("/", ""), true).await?;
-        exchange.request().await.map_err(|stop| match stop {
-            Stop::Failed(error) => error,
-            Stop::Reply(_) => CallError::Closed,
-        })
-    };
-    passes(&held).await.unwrap();
-    let other = functions.filter("filter");
-    let missing = passes(&other).await.unwrap_err();
-    assert!(
-        matches!(missing, CallError::Missing(_)),
-        "the name is free: {missing:?}"
-    );
-    functions.install("filter", with(PAUSE)).await.unwrap();
-    let stuck = passes(&other).await.unwrap_err();
-    assert!(matches!(stuck, CallError::Stuck), "{stuck:?}");
-    passes(&held).await.unwrap();
-    assert_eq!(host.lines(), ["request_headers"; 3]);
 }
