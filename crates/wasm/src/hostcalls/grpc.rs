@@ -1,5 +1,7 @@
 //! gRPC over the network, to the clusters that `proxy_http_call` may go to, too.
 
+mod upstream;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -110,8 +112,9 @@ struct Asked {
 
 impl To {
     fn read(&self, cx: &mut Cx<'_>) -> Outcome<Asked> {
+        let cluster = cluster(cx, self.upstream)?;
         let mut name = |[ptr, len]: [u32; 2]| text(cx, ptr, len);
-        let (cluster, service, method) = (name(self.upstream)?, name(self.service)?, name(self.method)?);
+        let (service, method) = (name(self.service)?, name(self.method)?);
         let [ptr, len] = self.metadata;
         let metadata = pairs::decode(&read(cx, ptr, len)?).map_err(|_| Status::ParseFailure)?;
         let guest = cx.data();
@@ -128,6 +131,16 @@ impl To {
             bytes: len as usize,
         })
     }
+}
+
+/// The cluster that is named, by its name or as Envoy does.
+fn cluster(cx: &mut Cx<'_>, [ptr, len]: [u32; 2]) -> Outcome<String> {
+    let bytes = read(cx, ptr, len)?;
+    let name = text(cx, ptr, len)?;
+    if cx.data().facts.host.has_cluster(&name) {
+        return Ok(name);
+    }
+    Ok(upstream::of_envoy(&bytes).map_or(name, str::to_owned))
 }
 
 /// Whether it can be a part of a path.

@@ -41,6 +41,7 @@ async fn they_go_to_a_cluster_that_is_there_and_allowed_and_to_a_name() {
     for (cluster, service, method) in [
         ("nowhere", "a.B", "C"),
         ("forbidden", "a.B", "C"),
+        ("\n\x0b\n\tforbidden", "a.B", "C"),
         ("c", "", "C"),
         ("c", "a.B", ""),
         ("c", "a/B", "C"),
@@ -53,7 +54,9 @@ async fn they_go_to_a_cluster_that_is_there_and_allowed_and_to_a_name() {
         );
     }
     assert_eq!(call(&mut guest, "C", "no list", "").await, PARSE);
-    assert_eq!(*guest.host.asked.lock().unwrap(), ["grpc a.B/C"]);
+    // Envoy's way of naming a cluster.
+    assert_eq!(stream(&mut guest, "\n\x03\n\x01c", "a.B", "D").await, OK);
+    assert_eq!(*guest.host.asked.lock().unwrap(), ["grpc a.B/C", "grpc a.B/D"]);
 }
 
 #[tokio::test]
