@@ -4,6 +4,7 @@
 //! space of the pool.
 
 mod cache;
+mod code;
 mod ticker;
 
 use std::{fmt, io, path::PathBuf, time::Duration};
@@ -12,8 +13,9 @@ use thiserror::Error;
 use tracing::warn;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, Module, PoolingAllocationConfig};
 
-pub(crate) use self::ticker::Running;
 use self::{cache::Cache, ticker::Ticker};
+pub(crate) use self::{code::Code, ticker::Running};
+use crate::sha256;
 
 const MIB: usize = 1 << 20;
 
@@ -106,28 +108,36 @@ impl Engine {
     /// Checks and compiles a module, or takes it from the cache. Works for as long as a compiler
     /// does: not for a thread that serves requests.
     pub fn load(&self, bytes: &[u8]) -> Result<Module, ModuleError> {
+        Ok(self.code(bytes, &sha256(bytes))?.module)
+    }
+
+    /// The same, of bytes whose checksum is known.
+    pub(crate) fn code(&self, bytes: &[u8], sha256: &str) -> Result<Code, ModuleError> {
         recognise(bytes)?;
-        let module = self.cached(bytes)?;
-        match module.get_export("memory") {
-            Some(wasmtime::ExternType::Memory(_)) => Ok(module),
+        let code = self.cached(bytes, sha256)?;
+        match code.module.get_export("memory") {
+            Some(wasmtime::ExternType::Memory(_)) => Ok(code),
             _ => Err(ModuleError::NoMemory),
         }
     }
 
-    fn cached(&self, bytes: &[u8]) -> Result<Module, ModuleError> {
+    fn cached(&self, bytes: &[u8], sha256: &str) -> Result<Code, ModuleError> {
         let Some(cache) = &self.cache else {
-            return self.compile(bytes);
+            return Ok(Code::compiled(self.compile(bytes)?));
         };
-        let key = cache.key(bytes);
+        let key = cache.key(sha256);
         if let Some(module) = cache.load(&self.wasmtime, &key) {
-            return Ok(module);
+            return Ok(Code::mapped(module));
         }
         let module = self.compile(bytes)?;
         if let Err(error) = cache.store(&module, &key) {
             warn!(error = %error.display(), "compiled module not kept");
         }
         // Mapped from the file, its pages are shared and can be dropped; the compiler's are not.
-        Ok(cache.load(&self.wasmtime, &key).unwrap_or(module))
+        Ok(match cache.load(&self.wasmtime, &key) {
+            Some(mapped) => Code::mapped(mapped),
+            None => Code::compiled(module),
+        })
     }
 
     fn compile(&self, bytes: &[u8]) -> Result<Module, ModuleError> {

@@ -248,8 +248,8 @@ impl Functions {
         let (from, wanted) = (config.clone(), first);
         let compiled = tokio::task::spawn_blocking(move || -> Result<_, InstallError> {
             let (bytes, checksum) = from.source.read(fetched, wanted)?;
-            let module = engine.load(&bytes)?;
-            Ok((Prepared::new(engine, &linker, &module)?, checksum))
+            let code = engine.code(&bytes, &checksum)?;
+            Ok((Prepared::new(engine, &linker, code)?, checksum))
         });
         let (prepared, checksum) = compiled.await.map_err(|_| InstallError::Interrupted)??;
         let facts = self.facts(name, config);

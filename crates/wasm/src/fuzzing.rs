@@ -95,8 +95,8 @@ impl World {
 
     /// Takes the module of the guest.
     pub fn prepare(&mut self, wasm: &[u8]) {
-        let module = self.engine.load(wasm).expect("a module");
-        let prepared = Prepared::new(self.engine.clone(), &self.linker, &module);
+        let code = self.engine.code(wasm, "fuzz").expect("a module");
+        let prepared = Prepared::new(self.engine.clone(), &self.linker, code);
         self.prepared = Some(Arc::new(prepared.expect("a module that links")));
     }
 

@@ -9,7 +9,7 @@ use wasmtime::{ExternType, InstancePre, Linker, Module, ModuleExport, Store, Upd
 use crate::{
     Engine, ModuleError,
     abi::Version,
-    engine::Running,
+    engine::{Code, Running},
     guest::{Done, Guest, ROOT},
     hostcalls,
     stream::{Reply, Request, Stream},
@@ -20,6 +20,7 @@ use crate::{
 /// A module that is ready to be instantiated.
 pub(crate) struct Prepared {
     engine: Arc<Engine>,
+    code: Code,
     pre: InstancePre<Guest>,
     exports: HashMap<String, Export>,
     version: Version,
@@ -41,12 +42,9 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
 }
 
 impl Prepared {
-    /// Links `module`. Host functions that nobody knows are there, and end the guest that calls them.
-    pub(crate) fn new(
-        engine: Arc<Engine>,
-        linker: &Linker<Guest>,
-        module: &Module,
-    ) -> Result<Self, ModuleError> {
+    /// Links a module. Host functions that nobody knows are there, and end the guest that calls them.
+    pub(crate) fn new(engine: Arc<Engine>, linker: &Linker<Guest>, code: Code) -> Result<Self, ModuleError> {
+        let module = &code.module;
         let mut linker = linker.clone();
         let linked = wasi::link_rest(&mut linker, module)
             .and_then(|()| linker.define_unknown_imports_as_traps(module))
@@ -56,7 +54,13 @@ impl Prepared {
             exports: exports(module),
             version: Version::of(module),
             engine,
+            code,
         })
+    }
+
+    /// Lets go of the pages of its code, until they are needed again.
+    pub(crate) fn let_go(&self) {
+        self.code.let_go();
     }
 
     /// Whether the guest has a function of this name that the host can call.

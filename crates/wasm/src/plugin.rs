@@ -2,6 +2,7 @@
 
 mod places;
 mod proxied;
+mod quiet;
 mod root;
 
 use std::{
@@ -9,7 +10,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use thiserror::Error;
@@ -18,6 +19,7 @@ use tokio::time::timeout_at;
 pub use self::proxied::LONGEST_HELD;
 use self::{
     places::{Place, Places},
+    quiet::Quiet,
     root::Root,
 };
 use crate::{
@@ -117,6 +119,7 @@ pub(crate) struct Plugin {
     next_context: AtomicU32,
     health: Health,
     counts: Arc<Counts>,
+    quiet: Mutex<Quiet>,
     _root: Root,
 }
 
@@ -156,8 +159,18 @@ impl Plugin {
             next_context: AtomicU32::new(ROOT + 1),
             health: Health::default(),
             counts,
+            quiet: Mutex::new(Quiet::new(Instant::now())),
             _root: root,
         }))
+    }
+
+    /// Lets go of the pages of its code, if nobody called it for a while.
+    pub(crate) fn rest(&self, now: Instant) {
+        let (calls, running) = (self.counts.calls.load(Relaxed), self.counts.running.load(Relaxed));
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        if quiet.begins(calls, running > 0, now) {
+            self.prepared.let_go();
+        }
     }
 
     pub(crate) fn id(&self) -> &Arc<str> {

@@ -226,8 +226,10 @@ impl Mirror {
         let linker = linker(&engine).unwrap();
         let guest = Guest::new(Arc::new(facts(Arc::default())), asker());
         let functions = mirror::functions(&linker, &mut Store::new(engine.wasmtime(), guest));
-        let module = engine.load(&wasm(&mirror::text(&functions, own))).unwrap();
-        let prepared = Arc::new(Prepared::new(engine, &linker, &module).unwrap());
+        let code = engine
+            .code(&wasm(&mirror::text(&functions, own)), "mirror")
+            .unwrap();
+        let prepared = Arc::new(Prepared::new(engine, &linker, code).unwrap());
         let mut guest = Guest::new(Arc::new(facts(host.clone())), asker());
         guest.stream = Some(Stream::new(2, request("/p?q=1", "body")));
         guest.effective = 2;

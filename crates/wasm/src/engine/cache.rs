@@ -65,10 +65,9 @@ impl Cache {
         })
     }
 
-    /// The name under which the module of `bytes` is kept.
-    pub(super) fn key(&self, bytes: &[u8]) -> String {
-        let content = digest::digest(&digest::SHA256, bytes);
-        format!("{}-{:016x}", hex(content.as_ref()), self.environment)
+    /// The name under which the module is kept whose bytes have this SHA-256.
+    pub(super) fn key(&self, sha256: &str) -> String {
+        format!("{sha256}-{:016x}", self.environment)
     }
 
     /// The module of `key`, if it is there and can be believed.

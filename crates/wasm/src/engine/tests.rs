@@ -61,7 +61,11 @@ fn a_compiled_module_is_taken_from_the_cache() {
     let before = fs::metadata(file).unwrap().modified().unwrap();
     let engine = engine(Some(folder.path()));
     let cache = engine.cache.as_ref().unwrap();
-    assert!(cache.load(engine.wasmtime(), &cache.key(&bytes)).is_some());
+    assert!(
+        cache
+            .load(engine.wasmtime(), &cache.key(&sha256(&bytes)))
+            .is_some()
+    );
     engine.load(&bytes).unwrap();
     assert_eq!(fs::metadata(file).unwrap().modified().unwrap(), before);
 }
@@ -80,7 +84,7 @@ fn other_settings_have_another_key() {
     let folder = tempfile::tempdir().unwrap();
     let key = |config: &Config| {
         let engine = wasmtime::Engine::new(config).unwrap();
-        Cache::open(folder.path().to_owned(), &engine).unwrap().key(b"")
+        Cache::open(folder.path().to_owned(), &engine).unwrap().key("")
     };
     let mut other = config();
     other.epoch_interruption(false);
@@ -97,12 +101,16 @@ fn refused(spoil: impl FnOnce(&Path)) {
     spoil(&files(folder.path(), "cwasm")[0]);
     let cache = engine.cache.as_ref().unwrap();
     assert!(
-        cache.load(engine.wasmtime(), &cache.key(&bytes)).is_none(),
+        cache
+            .load(engine.wasmtime(), &cache.key(&sha256(&bytes)))
+            .is_none(),
         "not believed"
     );
     engine.load(&bytes).unwrap();
     assert!(
-        cache.load(engine.wasmtime(), &cache.key(&bytes)).is_some(),
+        cache
+            .load(engine.wasmtime(), &cache.key(&sha256(&bytes)))
+            .is_some(),
         "written anew"
     );
 }

@@ -5,13 +5,13 @@ use std::{error, fmt, fs, io, path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use md5::{Digest, Md5};
-use ring::digest;
 use thiserror::Error;
 
 use crate::{
     guest::{Allowed, Limits},
     hex, pairs,
     plugin::Serving,
+    sha256,
 };
 
 /// A plug-in.
@@ -140,7 +140,7 @@ impl Source {
             Origin::File(file) => read(file)?,
             Origin::Remote(_) => fetched,
         };
-        let sha256 = hex(digest::digest(&digest::SHA256, &bytes).as_ref());
+        let sha256 = sha256(&bytes);
         compare("SHA-256", &sha256, &self.sha256)?;
         if first && !self.md5.is_empty() {
             compare("MD5", &hex(&Md5::digest(&bytes)), &self.md5)?;

@@ -5,7 +5,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -75,6 +75,15 @@ impl Functions {
         }
     }
 
+    /// Lets those rest that nobody calls.
+    pub(super) fn rest(&self, now: Instant) {
+        let all = |entry: &Entry| entry.slot.load_full();
+        let plugins: Vec<_> = self.plugins().values().filter_map(all).collect();
+        for plugin in plugins {
+            plugin.rest(now);
+        }
+    }
+
     fn has_files(&self) -> bool {
         let is_file = |entry: &Entry| matches!(entry.config.source.origin, Origin::File(_));
         self.plugins().values().any(is_file)
@@ -104,6 +113,7 @@ impl Functions {
         let functions = self.clone();
         // The disk may be slow.
         let changed = tokio::task::spawn_blocking(move || {
+            functions.rest(Instant::now());
             let named = |(name, entry): (&String, &Entry)| (name.clone(), entry.config.source.clone());
             let known: Vec<_> = functions.plugins().iter().map(named).collect();
             // Nobody waits for it: requests take the same lock.

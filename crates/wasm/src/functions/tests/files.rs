@@ -11,7 +11,7 @@ use std::{
 use md5::{Digest, Md5};
 
 use super::*;
-use crate::testing::{file, wasm};
+use crate::testing::{file, settings, wasm};
 
 fn write(path: &Path, text: &str) {
     fs::write(path, wasm(text)).unwrap();
@@ -347,4 +347,40 @@ async fn no_engine_is_made_before_the_first_function() {
     assert!(functions.works.get().is_none());
     install(&functions, "a", &says("f", "")).await;
     assert!(functions.works.get().is_some());
+}
+
+/// KiB of code in files of a folder that this process has in memory.
+fn resident_code(folder: &Path) -> u64 {
+    let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let (mut is_code, mut sum) = (false, 0);
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        match words.next().unwrap() {
+            "Rss:" if is_code => sum += words.next().unwrap().parse::<u64>().unwrap(),
+            first if !first.ends_with(':') => {
+                is_code = line.contains(" r-xp ") && line.contains(folder.to_str().unwrap());
+            }
+            _ => {}
+        }
+    }
+    sum
+}
+
+#[tokio::test]
+async fn a_function_that_nobody_calls_lets_go_of_its_code_and_answers_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let cached = Settings {
+        cache: Some(folder.path().join("cache")),
+        ..settings()
+    };
+    let functions = Functions::new(cached, Arc::<Fake>::default());
+    install(&functions, "a", &says("f", "here")).await;
+    assert_eq!(call(&functions, "f").await.unwrap(), "here");
+    let later = |seconds| std::time::Instant::now() + Duration::from_secs(seconds);
+    functions.rest(later(60));
+    assert_ne!(resident_code(folder.path()), 0, "it was called");
+    functions.rest(later(120));
+    assert_eq!(resident_code(folder.path()), 0);
+    assert_eq!(call(&functions, "f").await.unwrap(), "here");
+    assert_ne!(resident_code(folder.path()), 0);
 }
