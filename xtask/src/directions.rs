@@ -86,6 +86,7 @@ const RULES: &[Rule] = &[
             "layotto-peers",
             "layotto-proto",
             "layotto-testkit",
+            "layotto-wasm",
         ],
         in_tests: &[],
         never: &[],

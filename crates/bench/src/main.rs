@@ -3,12 +3,14 @@
 //! `layotto-bench run --binary target/release/layotto` prints a table in Markdown. The floor is a
 //! tonic server that answers the same message and does nothing else. Server processes are pinned
 //! to the first processor, the load to the second. The part `proxy` measures the data plane beside
-//! other proxies, the part `stores` back ends beside their clients alone; `cargo xtask tools` gets
-//! the proxies and the products.
+//! other proxies, the part `stores` back ends beside their clients alone, the part `functions`
+//! functions beside a route of the same process; `cargo xtask tools` gets the proxies and the
+//! products.
 
 mod cases;
 mod engine;
 mod floor;
+mod functions;
 mod load;
 mod process;
 mod proxy;
@@ -83,6 +85,8 @@ enum Part {
     Proxy,
     /// Back ends, beside their clients alone.
     Stores,
+    /// Functions in WebAssembly, beside a route of the same process.
+    Functions,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -116,6 +120,10 @@ fn main() -> anyhow::Result<()> {
             if matches!(part, Part::All | Part::Stores) {
                 let rows = runtime.block_on(stores::run(&options))?;
                 print!("\n{}", report::markdown(&rows));
+            }
+            if matches!(part, Part::All | Part::Functions) {
+                let lines = runtime.block_on(functions::run(&options))?;
+                print!("\n{}", functions::table::markdown(&lines));
             }
             Ok(())
         }

@@ -1,9 +1,10 @@
 //! Server processes: started, pinned, measured, stopped.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{BufRead, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -76,18 +77,76 @@ impl Server {
 
     /// What each thread used, in nanoseconds.
     fn threads(&self) -> anyhow::Result<Vec<u64>> {
-        let mut threads = Vec::new();
+        Ok(self.usage()?.0.into_values().collect())
+    }
+
+    /// What each thread used so far.
+    pub fn usage(&self) -> anyhow::Result<Usage> {
+        let mut threads = BTreeMap::new();
         for pid in family(self.child.id()) {
             for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-                threads.push(run_nanos(&task?.path().join("schedstat"))?);
+                let path = task?.path();
+                // A thread may end while they are read.
+                if let Ok(nanos) = run_nanos(&path.join("schedstat")) {
+                    threads.insert(path, nanos);
+                }
             }
         }
-        Ok(threads)
+        Ok(Usage(threads))
+    }
+
+    /// Memory that no other process has, in bytes: written, and as it is in a file.
+    pub fn private(&self) -> anyhow::Result<Private> {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
+        Private::read(&text)
     }
 
     /// Resident memory in bytes, with that of its children.
     pub fn resident(&self) -> anyhow::Result<u64> {
         family(self.child.id()).into_iter().map(resident).sum()
+    }
+}
+
+/// Memory of a process that it shares with none, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Private {
+    /// Pages that it wrote.
+    pub dirty: u64,
+    /// Pages that it can have again from a file.
+    pub clean: u64,
+}
+
+impl Private {
+    /// Reads `smaps_rollup`, see proc(5).
+    fn read(text: &str) -> anyhow::Result<Self> {
+        let bytes = |name: &str| -> anyhow::Result<u64> {
+            let rest = text.lines().find_map(|line| line.strip_prefix(name));
+            let number = rest.and_then(|rest| rest.split_whitespace().next());
+            let kib: u64 = number
+                .with_context(|| format!("no {name} in smaps_rollup"))?
+                .parse()?;
+            Ok(kib * 1024)
+        };
+        Ok(Self {
+            dirty: bytes("Private_Dirty:")?,
+            clean: bytes("Private_Clean:")?,
+        })
+    }
+}
+
+/// Processor time by thread.
+#[derive(Debug)]
+pub struct Usage(BTreeMap<PathBuf, u64>);
+
+impl Usage {
+    /// What was used since `before`. Threads that ended meanwhile do not count: those that compiled
+    /// modules take all that they used with them.
+    pub fn since(&self, before: &Self) -> Duration {
+        let used = self.0.iter().map(|(thread, nanos)| {
+            let earlier = before.0.get(thread).copied().unwrap_or_default();
+            nanos.saturating_sub(earlier)
+        });
+        Duration::from_nanos(used.sum())
     }
 }
 
@@ -131,5 +190,37 @@ impl Drop for Server {
         }
         drop(self.child.kill());
         drop(self.child.wait());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(threads: &[(&str, u64)]) -> Usage {
+        Usage(
+            threads
+                .iter()
+                .map(|(name, nanos)| (name.into(), *nanos))
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn threads_that_ended_do_not_count_and_new_ones_do() {
+        let before = usage(&[("worker", 100), ("compiler", 9000)]);
+        let after = usage(&[("worker", 130), ("new", 4)]);
+        assert_eq!(after.since(&before), Duration::from_nanos(34));
+    }
+
+    #[test]
+    fn private_memory_is_what_the_kernel_says() {
+        let text = "55d0-7ffe ---p 00000000 00:00 0 [rollup]\nRss: 900 kB\nPrivate_Clean:        12 kB\nPrivate_Dirty:       340 kB\n";
+        let expected = Private {
+            dirty: 340 * 1024,
+            clean: 12 * 1024,
+        };
+        assert_eq!(Private::read(text).unwrap(), expected);
+        assert!(Private::read("Rss: 1 kB").is_err());
     }
 }

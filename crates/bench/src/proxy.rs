@@ -93,7 +93,7 @@ async fn start(options: &Options, kind: Kind, plan: &Plan) -> Result<Result<Runn
 }
 
 /// Waits until `server` listens at `address`.
-async fn listens(server: &mut Server, address: SocketAddr) -> Result<()> {
+pub async fn listens(server: &mut Server, address: SocketAddr) -> Result<()> {
     let begun = Instant::now();
     while TcpStream::connect(address).await.is_err() {
         ensure!(server.is_alive(), "it ended instead of listening");

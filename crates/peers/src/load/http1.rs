@@ -21,6 +21,8 @@ pub struct Load {
     pub address: SocketAddr,
     /// What it asks for.
     pub path: String,
+    /// More headers of each request.
+    pub headers: Vec<(String, String)>,
     /// Connections, each with one request under way.
     pub connections: usize,
     /// How long.
@@ -36,6 +38,7 @@ impl Load {
         Self {
             address,
             path: path.into(),
+            headers: Vec::new(),
             connections: 1,
             time: Duration::from_secs(1),
             pause: Duration::ZERO,
@@ -46,11 +49,7 @@ impl Load {
 /// Runs a load; where a connection is lost, a new one is opened.
 pub async fn run(load: &Load) -> Round {
     let begun = Instant::now();
-    let request = format!(
-        "GET {} HTTP/1.1\r\nhost: {}\r\nuser-agent: load\r\naccept: */*\r\n\r\n",
-        load.path, load.address
-    );
-    let request: Arc<[u8]> = request.into_bytes().into();
+    let request: Arc<[u8]> = request("GET", &load.path, load.address, &load.headers, "").into();
     let worker = |number: usize| {
         let share = number as f64 / load.connections as f64;
         let load = Load {
@@ -60,6 +59,27 @@ pub async fn run(load: &Load) -> Round {
         tokio::spawn(work(load, Arc::clone(&request), begun))
     };
     gather((0..load.connections).map(worker).collect(), begun).await
+}
+
+/// The bytes of a request, for [`Client::ask`].
+pub fn request(
+    method: &str,
+    path: &str,
+    address: SocketAddr,
+    headers: &[(String, String)],
+    body: &str,
+) -> Vec<u8> {
+    let mut text =
+        format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\nuser-agent: load\r\naccept: */*\r\n");
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !body.is_empty() {
+        text.push_str(&format!("content-length: {}\r\n", body.len()));
+    }
+    text.push_str("\r\n");
+    text.push_str(body);
+    text.into_bytes()
 }
 
 async fn work(load: Load, request: Arc<[u8]>, begun: Instant) -> Round {
@@ -84,43 +104,71 @@ async fn work(load: Load, request: Arc<[u8]>, begun: Instant) -> Round {
     round
 }
 
-/// A connection and what was read from it beyond the answer before.
-struct Connection {
+/// Asks over the connection, or over a new one.
+async fn ask(connection: &mut Option<Client>, address: SocketAddr, request: &[u8]) -> Result<u16> {
+    let client = match connection {
+        Some(client) => client,
+        None => connection.insert(Client::connect(address).await?),
+    };
+    Ok(client.ask(request).await?.status)
+}
+
+/// One connection, and what was read from it.
+#[derive(Debug)]
+pub struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
+    /// How much of it is the answer before.
+    answered: usize,
 }
 
-/// Asks and reads the whole answer; returns its status.
-async fn ask(connection: &mut Option<Connection>, address: SocketAddr, request: &[u8]) -> Result<u16> {
-    let connection = match connection {
-        Some(connection) => connection,
-        None => connection.insert(connect(address).await?),
-    };
-    connection.stream.write_all(request).await?;
-    let (status, length) = connection.head().await?;
-    connection.read_at_least(length).await?;
-    connection.buffer.drain(..length);
-    Ok(status)
+/// An answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer<'a> {
+    /// Its status.
+    pub status: u16,
+    /// Its body.
+    pub body: &'a [u8],
 }
 
-async fn connect(address: SocketAddr) -> Result<Connection> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(Connection {
-        stream,
-        buffer: Vec::with_capacity(16 << 10),
-    })
-}
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Where nothing listens.
+    pub async fn connect(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            buffer: Vec::with_capacity(16 << 10),
+            answered: 0,
+        })
+    }
 
-impl Connection {
-    /// Reads the head of an answer; returns its status, and the length of head and body.
-    async fn head(&mut self) -> Result<(u16, usize)> {
+    /// Sends the bytes of a request, and reads the whole answer.
+    ///
+    /// # Errors
+    /// Where the connection ends, or the answer is none of a known length.
+    pub async fn ask(&mut self, request: &[u8]) -> Result<Answer<'_>> {
+        self.stream.write_all(request).await?;
+        self.buffer.drain(..self.answered);
+        self.answered = 0;
+        let (status, head, length) = self.head().await?;
+        self.read_at_least(length).await?;
+        self.answered = length;
+        let body = self.buffer.get(head..length).unwrap_or_default();
+        Ok(Answer { status, body })
+    }
+
+    /// Reads the head of an answer; returns its status, its length, and the length of head and body.
+    async fn head(&mut self) -> Result<(u16, usize, usize)> {
         let mut read = 1;
         loop {
             if let Some(end) = self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
                 let head = self.buffer.get(..end).unwrap_or_default();
                 let (status, length) = status_and_length(head)?;
-                return Ok((status, end + 4 + length));
+                return Ok((status, end + 4, end + 4 + length));
             }
             self.read_at_least(read).await?;
             read = self.buffer.len() + 1;
@@ -161,6 +209,29 @@ mod tests {
         assert_eq!(read("HTTP/1.1 200 OK\r\nContent-Length: 12"), Some((200, 12)));
         assert_eq!(read("HTTP/1.1 503 Busy\r\ncontent-length: 0"), Some((503, 0)));
         assert_eq!(read("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked"), None);
+    }
+
+    #[tokio::test]
+    async fn a_client_reads_one_answer_after_another() {
+        let origin = crate::origin::Origin::start().await.unwrap();
+        let mut client = Client::connect(origin.address).await.unwrap();
+        let get = |path: &str| request("GET", path, origin.address, &[], "");
+        for length in [3, 100_000, 5] {
+            let answer = client.ask(&get(&format!("/bytes/{length}"))).await.unwrap();
+            assert_eq!((answer.status, answer.body.len()), (200, length));
+        }
+    }
+
+    #[test]
+    fn a_request_has_its_headers_and_the_length_of_its_body() {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let more = [("id".to_owned(), "f".to_owned())];
+        let text = String::from_utf8(request("POST", "/p", address, &more, "abc")).unwrap();
+        assert!(
+            text.starts_with("POST /p HTTP/1.1\r\nhost: 127.0.0.1:1\r\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("id: f\r\ncontent-length: 3\r\n\r\nabc"), "{text}");
     }
 
     #[tokio::test]
