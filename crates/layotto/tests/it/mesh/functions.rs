@@ -3,6 +3,7 @@
 mod admin;
 mod demo;
 mod modules;
+mod neighbours;
 
 use std::time::{Duration, Instant};
 
