@@ -12,7 +12,7 @@ pub mod table;
 
 use anyhow::Result;
 
-use self::table::Line;
+use self::{modules::Pair, table::Line};
 use crate::cases::Options;
 
 /// Runs every case that `options` wants.
@@ -36,7 +36,7 @@ pub async fn run(options: &Options) -> Result<Vec<Line>> {
     }
     if options.wants("Go") {
         eprintln!("functions: Go …");
-        lines.extend(go(options).await?);
+        lines.extend(go(options).await);
     }
     if options.wants("floor") {
         eprintln!("functions: floor …");
@@ -46,12 +46,16 @@ pub async fn run(options: &Options) -> Result<Vec<Line>> {
 }
 
 /// The same of guests that bring the runtime of Go along; nothing is asked of them.
-async fn go(options: &Options) -> Result<Vec<Line>> {
-    let pair = match modules::go_pair() {
-        Ok(pair) => pair,
-        Err(reason) => return Ok(vec![Line::not_run("Go", reason)]),
+async fn go(options: &Options) -> Vec<Line> {
+    let measured = match modules::go_pair() {
+        Ok(pair) => go_of(options, &pair).await.map_err(|error| format!("{error:#}")),
+        Err(reason) => Err(reason),
     };
+    measured.unwrap_or_else(|reason| vec![Line::not_run("Go", reason)])
+}
+
+async fn go_of(options: &Options, pair: &Pair) -> Result<Vec<Line>> {
     let mut lines = vec![install::to_first_answer(options, &pair.second(), None).await?];
-    lines.extend(cost::chain(options, &pair, None).await?);
+    lines.extend(cost::chain(options, pair, None).await?);
     Ok(lines)
 }
