@@ -95,6 +95,9 @@ pub struct Sentinels {
 /// The name under which the sentinels watch the primary.
 pub const PRIMARY_NAME: &str = "mymaster";
 
+/// For how long writes are held up, in milliseconds: longer than any test needs.
+const HELD_MS: &str = "60000";
+
 /// Starts a primary, a replica that has caught up, and three sentinels that take a silent primary for dead after a
 /// second.
 ///
@@ -134,6 +137,36 @@ pub async fn start_sentinels() -> Result<Sentinels> {
         servers: vec![primary, replica],
         sentinels,
     })
+}
+
+/// The address that a sentinel calls the primary's.
+///
+/// # Errors
+/// Where the sentinel cannot be reached or knows none.
+pub fn primary(sentinel: &Server) -> Result<SocketAddr> {
+    let told = cli(sentinel, &["sentinel", "get-master-addr-by-name", PRIMARY_NAME])?;
+    let address = told.lines().collect::<Vec<_>>().join(":");
+    address.parse().with_context(|| format!("no address: {told}"))
+}
+
+/// Holds up what would write to `primary`, and waits until `replica` has all that was written before:
+/// what `primary` answered to then outlives it.
+///
+/// # Errors
+/// Where one of them cannot be reached, or the replica does not catch up.
+pub async fn hold_writes(primary: &Server, replica: &Server) -> Result<()> {
+    cli(primary, &["client", "pause", HELD_MS, "write"])?;
+    let offset = |server, name: &str| -> Result<Option<String>> {
+        let told = cli(server, &["info", "replication"])?;
+        let mut values = told.lines().filter_map(|line| line.split_once(':'));
+        let found = values.find(|(found, _)| *found == name);
+        Ok(found.map(|(_, value)| value.trim().to_owned()))
+    };
+    until("the replica has what the primary wrote", || {
+        let written = offset(primary, "master_repl_offset")?;
+        Ok(written.is_some() && written == offset(replica, "slave_repl_offset")?)
+    })
+    .await
 }
 
 /// The line after the one that says `name`.

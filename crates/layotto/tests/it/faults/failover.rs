@@ -30,6 +30,7 @@ async fn fails_over(
     }
     let elected = begun.elapsed();
     let took = process.recovers().await;
+    let until_then = process.remote.calls().count("OK");
     tokio::time::sleep(2 * CALM).await;
     let reports = crowd.end(&process.sections, &Promises::ALL).await;
     let calls = process.remote.calls();
@@ -43,6 +44,10 @@ async fn fails_over(
         say(format_args!("  {name}: {}", report.clone().after(1)));
     }
     assert_eq!(calls.wrong, [""; 0], "{}", process.output());
+    assert!(
+        calls.count("OK") > until_then,
+        "nothing goes on after the failover"
+    );
     let mut judged = reports.iter().filter(|report| !beside.contains(&report.what));
     assert!(judged.all(|report| report.violations.is_empty()));
 }
@@ -76,28 +81,86 @@ async fn etcd_whose_leader_is_killed() {
     fails_over("etcd", sections, kill, leads, &[]).await;
 }
 
+/// A primary and its replica, with the sentinels that watch them.
+struct Watched {
+    primary: Server,
+    replica: Server,
+    sentinels: Vec<Server>,
+}
+
+impl Watched {
+    async fn start() -> Self {
+        let redis::Sentinels {
+            mut servers,
+            sentinels,
+        } = redis::start_sentinels().await.unwrap();
+        Self {
+            replica: servers.pop().unwrap(),
+            primary: servers.pop().unwrap(),
+            sentinels,
+        }
+    }
+
+    /// Sections whose components ask the sentinels.
+    fn sections(&self, names: &[&str]) -> Value {
+        let addresses = self
+            .sentinels
+            .iter()
+            .map(|sentinel| sentinel.address().to_string());
+        let settings = json!({
+            "redisHost": addresses.collect::<Vec<_>>().join(","),
+            "failover": "true",
+            "sentinelMasterName": redis::PRIMARY_NAME,
+        });
+        sections(names, "redis", &settings)
+    }
+}
+
+/// Whether a sentinel calls `replica` the primary, and it takes writes.
+fn took_over(replica: &Server, sentinels: &[Server]) -> bool {
+    let is_named = |sentinel| redis::primary(sentinel).is_ok_and(|named| named == replica.address());
+    sentinels.iter().any(is_named) && redis::cli(replica, &["set", "a", "1"]).is_ok()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_whose_primary_is_killed() {
     if let Err(reason) = programs::find(redis::PROGRAM) {
         return skipped("faults::failover: redis", &reason);
     }
     let _alone = ALONE.lock().await;
-    let mut watched = redis::start_sentinels().await.unwrap();
-    let replica = watched.servers.pop().unwrap();
-    let mut primary = watched.servers.pop().unwrap();
-    let addresses = watched
-        .sentinels
-        .iter()
-        .map(|sentinel| sentinel.address().to_string());
-    let settings = json!({
-        "redisHost": addresses.collect::<Vec<_>>().join(","),
-        "failover": "true",
-        "sentinelMasterName": redis::PRIMARY_NAME,
-    });
-    let sections = sections(&["state", "lock", "sequencer"], "redis", &settings);
+    let watched = Watched::start().await;
+    let sections = watched.sections(&["state", "lock", "sequencer"]);
+    let Watched {
+        mut primary,
+        replica,
+        sentinels,
+    } = watched;
     let kill = async || primary.kill();
-    let leads = || redis::cli(&replica, &["set", "a", "1"]).is_ok();
+    let leads = || took_over(&replica, &sentinels);
     // A replica takes over with what it has heard of: ids and locks that it has not come again.
     // Writes of state are strong, and wait for it.
     fails_over("redis", sections, kill, leads, &["sequences", "locks"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_streams_whose_primary_is_killed_while_events_are_published() {
+    if let Err(reason) = programs::find(redis::PROGRAM) {
+        return skipped("faults::failover: redis streams", &reason);
+    }
+    let _alone = ALONE.lock().await;
+    let watched = Watched::start().await;
+    let sections = watched.sections(&["pub_subs"]);
+    let Watched {
+        mut primary,
+        replica,
+        sentinels,
+    } = watched;
+    let kill = async || {
+        // What Redis answers to before its replica has it is lost with it, whoever asked. What is
+        // under way now is not answered to any more.
+        redis::hold_writes(&primary, &replica).await.unwrap();
+        primary.kill();
+    };
+    let leads = || took_over(&replica, &sentinels);
+    fails_over("redis streams", sections, kill, leads, &[]).await;
 }

@@ -10,13 +10,6 @@ fn addresses(servers: &[layotto_testkit::server::Server]) -> String {
     addresses.join(",")
 }
 
-/// Whom the sentinel names.
-fn named(sentinel: &layotto_testkit::server::Server) -> String {
-    let ask = ["sentinel", "get-master-addr-by-name", servers::PRIMARY_NAME];
-    let told = servers::cli(sentinel, &ask).unwrap();
-    told.lines().collect::<Vec<_>>().join(":")
-}
-
 #[tokio::test]
 async fn a_failover_is_followed_within_a_second_of_the_promotion() {
     needs_server!();
@@ -33,9 +26,9 @@ async fn a_failover_is_followed_within_a_second_of_the_promotion() {
     assert_eq!(client.run("k", &wait.take()).await.unwrap(), Value::Int(1));
     watched.servers[0].kill();
     watched.sentinels[0].kill();
-    let replica = watched.servers[1].address().to_string();
+    let replica = watched.servers[1].address();
     let begun = Instant::now();
-    while named(&watched.sentinels[1]) != replica
+    while servers::primary(&watched.sentinels[1]).unwrap() != replica
         || !servers::cli(&watched.servers[1], &["role"])
             .unwrap()
             .starts_with("master")
@@ -119,7 +112,7 @@ async fn an_ordered_failover_is_followed_long_before_the_old_primary_is_told() {
     while watched
         .sentinels
         .iter()
-        .all(|sentinel| named(sentinel) != new.address().to_string())
+        .all(|sentinel| servers::primary(sentinel).unwrap() != new.address())
     {
         assert!(begun.elapsed() < Duration::from_secs(30), "no failover");
         sleep(Duration::from_millis(5)).await;
