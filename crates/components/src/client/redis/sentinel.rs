@@ -2,12 +2,14 @@
 
 use std::{
     collections::HashSet,
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
-use redis::{Cmd, Value};
+use redis::{Cmd, Pipeline, Value};
+use tokio::time::timeout;
 
 use super::{
     failure::Failure,
@@ -18,6 +20,17 @@ use super::{
 
 /// How many sentinels are asked at most.
 const MOST: usize = 16;
+/// How long a sentinel may take to answer over a connection that stands.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Whom a sentinel calls the primary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) address: Address,
+    /// Counts the failovers: of two sentinels that differ, the one with the higher number knows
+    /// better. 0 where the sentinel does not say.
+    pub(super) epoch: u64,
+}
 
 /// The sentinels that watch a primary.
 #[derive(Debug)]
@@ -50,7 +63,8 @@ impl Sentinels {
         let addresses = self.addresses().clone();
         let tried = &tried;
         let asking = addresses.iter().map(|sentinel| async move {
-            let address = self.ask(sentinel).await?;
+            let named = self.ask(sentinel).await?;
+            let address = named.address.clone();
             if self.switches.has_left(&address) {
                 return Err(Failure::unavailable(format!(
                     "redis at {address} is the primary no more"
@@ -70,7 +84,7 @@ impl Sentinels {
             };
             let opened = dial.open(settings).await?;
             match is_primary(&opened.greeting) {
-                true => Ok(Some(self.until_it_switches(opened, address))),
+                true => Ok(Some(self.until_it_switches(opened, named))),
                 false => Err(Failure::unavailable(format!(
                     "redis at {address} is not the primary"
                 ))),
@@ -88,8 +102,8 @@ impl Sentinels {
         Err(failure.unwrap_or_else(|| Failure::unavailable("no sentinel names a primary")))
     }
 
-    fn until_it_switches(self: &Arc<Self>, opened: Opened, address: Address) -> Opened {
-        let (left, lasting) = (self.left(address), opened.driver);
+    fn until_it_switches(self: &Arc<Self>, opened: Opened, named: Named) -> Opened {
+        let (left, lasting) = (self.left(named), opened.driver);
         let driver = async move {
             tokio::select! {
                 () = lasting => {}
@@ -116,17 +130,33 @@ impl Sentinels {
         }
     }
 
-    async fn ask(&self, sentinel: &Address) -> Result<Address, Failure> {
-        let dial = self.dial(sentinel, self.command("get-master-addr-by-name"));
+    /// Asks a sentinel, and learns of the others from it.
+    pub(super) async fn ask(&self, sentinel: &Address) -> Result<Named, Failure> {
+        let dial = self.dial(sentinel, redis::cmd("PING"));
         let mut opened = dial.open(&self.settings).await?;
-        let primary = address(&opened.greeting).ok_or_else(|| {
+        // Together, so that it does not change its mind in between.
+        let mut questions = Pipeline::new();
+        for question in ["get-master-addr-by-name", "master", "sentinels"] {
+            questions.add_command(self.command(question));
+        }
+        let answers = timeout(PATIENCE, opened.run_all(&questions)).await;
+        let answers = answers.map_err(|_| Failure::dial(sentinel, &io::ErrorKind::TimedOut.into()))?;
+        let answers = answers.map_err(|error| Failure::greeting(sentinel, &error))?;
+        let [told, master, others] = answers.as_slice() else {
+            return Err(Failure::unavailable(format!(
+                "the sentinel at {sentinel} says too little"
+            )));
+        };
+        let address = address(told).ok_or_else(|| {
             let primary = &self.primary;
             Failure::unavailable(format!("the sentinel at {sentinel} knows no primary {primary:?}"))
         })?;
-        if let Ok(others) = opened.run(&self.command("sentinels")).await {
-            self.learn(&others);
-        }
-        Ok(primary)
+        self.learn(others);
+        let epoch = field(master, "config-epoch").and_then(|epoch| epoch.parse().ok());
+        Ok(Named {
+            address,
+            epoch: epoch.unwrap_or_default(),
+        })
     }
 
     fn command(&self, name: &str) -> Cmd {
@@ -139,11 +169,7 @@ impl Sentinels {
     fn learn(&self, others: &Value) {
         let mut addresses = self.addresses();
         for other in items(others) {
-            let field = |name: &str| {
-                let mut fields = items(other).iter().skip_while(|field| text(field) != Some(name));
-                fields.nth(1).and_then(text)
-            };
-            let (Some(ip), Some(port)) = (field("ip"), field("port")) else {
+            let (Some(ip), Some(port)) = (field(other, "ip"), field(other, "port")) else {
                 continue;
             };
             let Some(address) = Address::of(ip, port) else {
@@ -166,6 +192,12 @@ fn address(told: &Value) -> Option<Address> {
         [host, port] => Address::of(text(host)?, text(port)?),
         _ => None,
     }
+}
+
+/// The item after the one that says `name`.
+fn field<'a>(told: &'a Value, name: &str) -> Option<&'a str> {
+    let mut fields = items(told).iter().skip_while(|field| text(field) != Some(name));
+    fields.nth(1).and_then(text)
 }
 
 fn items(value: &Value) -> &[Value] {

@@ -3,7 +3,7 @@
 //! it.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     failure::Failure,
-    sentinel::{Sentinels, text},
+    sentinel::{Named, PATIENCE, Sentinels, text},
     settings::Address,
     transport::Task,
 };
@@ -25,8 +25,6 @@ const CHANNEL: &str = "+switch-master";
 /// For how long a server is not taken for the primary after that, whoever names it: some sentinels
 /// hear of it late.
 const LEFT: Duration = Duration::from_secs(10);
-/// How long a sentinel may say nothing when it is asked.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// Between two tries to hear a sentinel, and between two questions to one that is heard.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -43,11 +41,12 @@ impl Left {
     }
 }
 
-/// What was heard last, and the task that hears it, as long as somebody has a connection to the
-/// primary.
+/// What was heard last, whom the last connection was made to, and the task that hears a sentinel, as
+/// long as somebody has a connection to the primary.
 #[derive(Debug)]
 pub(super) struct Switches {
     left: watch::Sender<Option<Left>>,
+    used: Mutex<Option<Named>>,
     hearing: Mutex<Weak<Task>>,
 }
 
@@ -55,6 +54,7 @@ impl Default for Switches {
     fn default() -> Self {
         Self {
             left: watch::Sender::new(None),
+            used: Mutex::default(),
             hearing: Mutex::default(),
         }
     }
@@ -75,16 +75,41 @@ impl Switches {
         let Some(address) = Address::of(host, port).filter(|_| name == primary) else {
             return;
         };
+        self.leave(address, primary);
+    }
+
+    /// Connections are made to `named` from now on.
+    fn uses(&self, named: Named) {
+        *self.used() = Some(named);
+    }
+
+    /// Notes what a sentinel answered: a switch may have been said when nobody heard it. A sentinel
+    /// that names another server may be the one that is behind, unless it knows of a later failover.
+    fn compare(&self, primary: &str, named: &Named) {
+        let used = self.used().clone();
+        if let Some(used) = used.filter(|used| used.address != named.address && used.epoch < named.epoch) {
+            self.leave(used.address, primary);
+        }
+    }
+
+    fn leave(&self, address: Address, primary: &str) {
         tracing::info!(%address, primary, "another redis is the primary now");
         let since = Instant::now();
         self.left.send_replace(Some(Left { address, since }));
     }
+
+    fn used(&self) -> MutexGuard<'_, Option<Named>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Sentinels {
-    /// Ends when `address` is the primary's no more. A sentinel is heard as long as this is held.
-    pub(super) fn left(self: &Arc<Self>, address: Address) -> impl Future<Output = ()> + use<> {
+    /// Ends when `named` is the primary no more. A sentinel is heard as long as this is held.
+    pub(super) fn left(self: &Arc<Self>, named: Named) -> impl Future<Output = ()> + use<> {
         let mut left = self.switches.left.subscribe();
+        let address = named.address.clone();
+        // Before a sentinel is heard, whose answer is compared with it.
+        self.switches.uses(named);
         let hearing = self.hearing();
         async move {
             let is_left = |left: &Option<Left>| left.as_ref().is_some_and(|left| left.is(&address));
@@ -140,7 +165,15 @@ impl Sentinels {
         let connection = &mut opened.connection;
         let subscribed = async {
             // It lasts as long as this has the connection, and the sentinel answers.
-            let mut heard = connection.subscribe(CHANNEL).await.is_ok();
+            let subscribing = timeout(PATIENCE, connection.subscribe(CHANNEL));
+            let mut heard = matches!(subscribing.await, Ok(Ok(_)));
+            if heard {
+                // What it said between the first question and now nobody heard.
+                match self.ask(sentinel).await {
+                    Ok(named) => self.switches.compare(&self.primary, &named),
+                    Err(_) => heard = false,
+                }
+            }
             while heard {
                 sleep(PAUSE).await;
                 let ping = redis::cmd("PING");
@@ -180,5 +213,22 @@ mod tests {
         assert_eq!((switches.has_left(&old), switches.has_left(&new)), (false, true));
         tokio::time::advance(LEFT).await;
         assert!(!switches.has_left(&new));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn only_a_sentinel_that_knows_of_a_later_failover_is_believed() {
+        let switches = Switches::default();
+        let [old, new] = ["10.0.0.1:6379", "10.0.0.2:6379"].map(|text| Address::parse(text).unwrap());
+        let named = |address: &Address, epoch| Named {
+            address: address.clone(),
+            epoch,
+        };
+        switches.compare("mymaster", &named(&new, 9));
+        switches.uses(named(&old, 7));
+        for other in [named(&old, 8), named(&new, 7), named(&new, 6), named(&new, 0)] {
+            switches.compare("mymaster", &other);
+            assert!(!switches.has_left(&old), "{other:?}");
+        }
+        switches.compare("mymaster", &named(&new, 8));
+        assert_eq!((switches.has_left(&old), switches.has_left(&new)), (true, false));
     }
 }

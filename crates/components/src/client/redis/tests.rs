@@ -17,7 +17,9 @@ use super::*;
 
 mod many;
 mod one;
+mod sentinels;
 mod settings;
+mod stand_in;
 mod tls;
 
 settings! {

@@ -10,7 +10,7 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 use redis::{
-    AsyncConnectionConfig, Cmd, ProtocolVersion, RedisResult, Value,
+    AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, RedisResult, Value,
     aio::{AsyncPushSender, MultiplexedConnection},
 };
 use tokio::{
@@ -47,6 +47,15 @@ impl Opened {
         tokio::select! {
             biased;
             answered = self.connection.send_packed_command(command) => answered?.extract_error(),
+            () = &mut self.driver => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        }
+    }
+
+    /// Runs commands at once, before anything else does; a reply may be an error.
+    pub(super) async fn run_all(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+        tokio::select! {
+            biased;
+            answered = self.connection.send_packed_commands(commands, 0, commands.len()) => answered,
             () = &mut self.driver => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
         }
     }
