@@ -1,6 +1,6 @@
 //! The library's client of one consumer group, and the task that serves it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use layotto_core::Result;
 use rdkafka::{
@@ -10,7 +10,11 @@ use rdkafka::{
     error::KafkaError,
     types::RDKafkaRespErr,
 };
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::offsets::Partition;
@@ -30,9 +34,6 @@ const FETCH_PAUSE_MS: &str = "20";
 /// never more than one.
 const EVENTS: usize = 16;
 const FAILURES: usize = 14;
-
-/// How long leaving a group may take; a thread waits longer for a broker that says nothing.
-const FAREWELL: Duration = Duration::from_secs(3);
 
 pub(super) type GroupConsumer = StreamConsumer<Events>;
 
@@ -133,8 +134,9 @@ impl Client {
         })
     }
 
-    /// Leaves the group. What else holds the consumer must be gone.
-    pub(super) async fn close(self) {
+    /// Leaves the group, and waits for that until then: a thread waits longer for a broker that says
+    /// nothing. What else holds the consumer must be gone.
+    pub(super) async fn close(self, until: Instant) {
         self.stop.cancel();
         if let Err(panic) = self.served.await {
             tracing::error!(%panic, "the task that serves a consumer group ended");
@@ -144,7 +146,7 @@ impl Client {
         let consumer = self.consumer;
         // Waits for the broker's answer, and for the library's threads.
         let closing = tokio::task::spawn_blocking(move || drop(consumer));
-        if timeout(FAREWELL, closing).await.is_err() {
+        if timeout_at(until, closing).await.is_err() {
             tracing::warn!("a Kafka broker did not hear in time that a member leaves its group");
         }
     }

@@ -26,6 +26,8 @@ mod joining;
 
 /// How long the broker may take to note the last offsets before partitions are let go.
 const LAST_COMMIT: Duration = Duration::from_secs(2);
+/// How long leaving a group may take, the last offsets included.
+const FAREWELL: Duration = Duration::from_secs(3);
 /// The least time between two commits.
 const COMMITS: Duration = Duration::from_millis(10);
 /// The pause after a commit that failed, and after another question that did.
@@ -144,6 +146,7 @@ impl<'a> Session<'a> {
 
     async fn run(mut self) -> Result<()> {
         let ended = self.serve().await;
+        let until = Instant::now() + FAREWELL;
         if ended.is_ok() {
             self.say_last().await;
         }
@@ -163,7 +166,7 @@ impl<'a> Session<'a> {
         } = self;
         // They hold the client, whose end would then not be bounded by the close.
         drop((parts, steps, starts, counts, committing));
-        client.close().await;
+        client.close(until).await;
         ended
     }
 

@@ -43,6 +43,8 @@ macro_rules! needs_kafka {
     };
 }
 
+/// How long an end may take, whatever the broker does.
+const FAREWELL: Duration = Duration::from_secs(3);
 /// Longest wait for what is to happen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -545,6 +547,31 @@ async fn a_frozen_broker_costs_a_caller_its_deadline_and_no_more() {
     soon(until_published(&subject, "after")).await;
     while soon(subscriber.ack()).await != "after" {}
     subject.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_does_not_wait_for_a_broker_that_says_nothing() {
+    needs_kafka!();
+    let server = kafka::start(1).await.unwrap();
+    let subject = on(&server, json!({})).await;
+    let mut subscriber = subject.subscribe("t", "g").await;
+    subject.publish("t", "x").await.unwrap();
+    let in_hand = soon(subscriber.next()).await;
+    server.freeze().unwrap();
+    // There is something to commit, too.
+    in_hand.end(Outcome::Ack);
+    drop(subscriber);
+    let begun = Instant::now();
+    subject.end().await;
+    let took = begun.elapsed();
+    server.thaw().unwrap();
+    // What still waits for the broker leaves the group now, and another member has the partition.
+    let other = on(&server, json!({})).await;
+    let mut subscriber = other.subscribe("t", "g").await;
+    other.publish("t", "y").await.unwrap();
+    while soon(subscriber.ack()).await != "y" {}
+    other.end().await;
+    assert!(took < FAREWELL + Duration::from_millis(500), "took {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
