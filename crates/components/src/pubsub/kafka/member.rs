@@ -11,12 +11,16 @@ use std::{
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use layotto_core::{Error, Result};
 use rdkafka::consumer::Consumer;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep, sleep_until},
+};
 
+use self::committing::Commit;
 use super::{
     consumer::{Client, Event},
     groups::{Member, Setup},
-    offsets::{Mark, Partition, Start},
+    offsets::{Partition, Start},
     part::{Part, Step},
 };
 use crate::pubsub::queue::Entry;
@@ -44,9 +48,6 @@ type Starts = HashMap<Partition, Start>;
 
 /// How many partitions topics have, or why that is not known.
 type Counts = Vec<(String, Result<i32>)>;
-
-/// Offsets that were sent, and whether the broker has them.
-type Commit = (Vec<(Partition, Mark)>, Result<()>);
 
 /// A question to the broker; nothing where none is open.
 type Asked<T> = Option<BoxFuture<'static, T>>;
@@ -106,6 +107,10 @@ struct Session<'a> {
     /// When offsets are sent next, and which ones are on their way.
     commit_at: Option<Instant>,
     committing: Asked<Commit>,
+    /// Held while the library has offsets to send.
+    turn: Arc<Mutex<()>>,
+    /// It is not known what became of the offsets that were sent last.
+    is_in_doubt: bool,
     last_id: u64,
 }
 
@@ -140,6 +145,8 @@ impl<'a> Session<'a> {
             look: Instant::now() + LOOK,
             commit_at: None,
             committing: None,
+            turn: Arc::default(),
+            is_in_doubt: false,
             last_id: 0,
         })
     }

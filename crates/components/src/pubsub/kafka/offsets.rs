@@ -6,6 +6,7 @@ use rdkafka::{
     Offset, TopicPartitionList,
     consumer::Consumer,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    topic_partition_list::TopicPartitionListElem,
 };
 
 use super::{InitialOffset, consumer::GroupConsumer, source::Held};
@@ -63,24 +64,47 @@ pub(super) fn committed<'a>(
     consumer: &GroupConsumer,
     partitions: impl Iterator<Item = &'a Partition>,
 ) -> KafkaResult<HashMap<Partition, Mark>> {
+    let mut marks = HashMap::new();
+    for element in ask(consumer, partitions)?.elements() {
+        element.error()?;
+        marks.extend(told(&element));
+    }
+    Ok(marks)
+}
+
+/// Those of `marks` that are what the group committed; others may be unknown.
+pub(super) fn noted(
+    consumer: &GroupConsumer,
+    marks: &[(Partition, Mark)],
+) -> KafkaResult<Vec<(Partition, Mark)>> {
+    let answer = ask(consumer, marks.iter().map(|(partition, _)| partition))?;
+    let elements = answer.elements();
+    let known = elements.iter().filter(|element| element.error().is_ok());
+    let known: HashMap<_, _> = known.filter_map(told).collect();
+    let is_noted = |(partition, mark): &&(Partition, Mark)| known.get(partition) == Some(mark);
+    Ok(marks.iter().filter(is_noted).cloned().collect())
+}
+
+fn ask<'a>(
+    consumer: &GroupConsumer,
+    partitions: impl Iterator<Item = &'a Partition>,
+) -> KafkaResult<TopicPartitionList> {
     let mut asked = TopicPartitionList::new();
     for (topic, partition) in partitions {
         asked.add_partition(topic, *partition);
     }
-    let answer = consumer.committed_offsets(asked, ANSWER)?;
-    let mut marks = HashMap::new();
-    for element in answer.elements() {
-        element.error()?;
-        if let Offset::Offset(offset) = element.offset() {
-            let failed = element.metadata().strip_prefix(FAILED);
-            let attempts = failed.and_then(|count| count.parse().ok()).unwrap_or(0);
-            marks.insert(
-                (element.topic().to_owned(), element.partition()),
-                Mark { offset, attempts },
-            );
-        }
-    }
-    Ok(marks)
+    consumer.committed_offsets(asked, ANSWER)
+}
+
+/// The position that the broker told of a partition; `None` where there is none.
+fn told(element: &TopicPartitionListElem<'_>) -> Option<(Partition, Mark)> {
+    let Offset::Offset(offset) = element.offset() else {
+        return None;
+    };
+    let failed = element.metadata().strip_prefix(FAILED);
+    let attempts = failed.and_then(|count| count.parse().ok()).unwrap_or(0);
+    let partition = (element.topic().to_owned(), element.partition());
+    Some((partition, Mark { offset, attempts }))
 }
 
 /// The offsets of the oldest or the next record of `partitions`.

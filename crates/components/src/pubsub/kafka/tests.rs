@@ -31,6 +31,9 @@ use tokio::{
 };
 
 use super::Kafka;
+
+mod commits;
+
 use crate::pubsub::probe::{Delivered, Probe, Subscriber, retry};
 
 /// Skips, saying why, where the program is not there.
@@ -143,19 +146,23 @@ fn texts(range: std::ops::Range<usize>) -> Vec<String> {
 }
 
 /// A client that is not ours.
-fn client(server: &Server, group: &str) -> BaseConsumer {
+fn client(brokers: impl ToString, group: &str) -> BaseConsumer {
     let mut config = ClientConfig::new();
     config
-        .set("bootstrap.servers", server.address().to_string())
+        .set("bootstrap.servers", brokers.to_string())
         .set("group.id", group);
     config.create().unwrap()
 }
 
 /// What `group` committed for a partition.
 fn committed(server: &Server, group: &str, topic: &str, partition: i32) -> Option<i64> {
+    committed_at(server.address(), group, topic, partition)
+}
+
+fn committed_at(brokers: impl ToString, group: &str, topic: &str, partition: i32) -> Option<i64> {
     let mut asked = TopicPartitionList::new();
     asked.add_partition(topic, partition);
-    let answer = client(server, group).committed_offsets(asked, PATIENCE).unwrap();
+    let answer = client(brokers, group).committed_offsets(asked, PATIENCE).unwrap();
     match answer.find_partition(topic, partition).unwrap().offset() {
         Offset::Offset(offset) => Some(offset),
         _ => None,
@@ -219,7 +226,7 @@ async fn a_record_is_what_other_clients_expect() {
     let subject = on(&server, json!({})).await;
     let id = subject.publish_with_key("t", "data", Some("key")).await.unwrap();
     assert_eq!(id, "t/0/0");
-    let other = client(&server, "other");
+    let other = client(server.address(), "other");
     let mut all = TopicPartitionList::new();
     all.add_partition_offset("t", 0, Offset::Beginning).unwrap();
     other.assign(&all).unwrap();
@@ -252,7 +259,7 @@ async fn a_subscription_for_once_leaves_nothing_behind() {
         }
         assert!(seen.into_iter().eq(texts(0..5)));
     }
-    let looking = client(&server, "looking");
+    let looking = client(server.address(), "looking");
     let groups = soon(async {
         // The broker may not have begun to look after groups.
         loop {
@@ -387,7 +394,7 @@ async fn what_a_member_does_not_finish_in_time_goes_to_another_with_its_attempts
     first.end().await;
     second.end().await;
     for partition in 0..2 {
-        let end = client(&server, "g")
+        let end = client(server.address(), "g")
             .fetch_watermarks("t", partition, PATIENCE)
             .unwrap()
             .1;

@@ -3,14 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use layotto_core::{Error, Result};
+use layotto_core::Error;
 use rdkafka::consumer::{CommitMode, Consumer};
 use tokio::{
+    sync::Mutex,
     task::spawn_blocking,
     time::{Instant, timeout},
 };
 
-use super::{Commit, LAST_COMMIT, PAUSE, Session, answer};
+use super::{LAST_COMMIT, PAUSE, Session, answer};
 use crate::{
     client::kafka::failure,
     pubsub::kafka::{
@@ -44,20 +45,16 @@ impl Session<'_> {
         if marks.is_empty() {
             return false;
         }
-        self.committing = Some(commit(Arc::clone(&self.client.consumer), marks).boxed());
+        let consumer = Arc::clone(&self.client.consumer);
+        let sending = commit(consumer, marks, self.is_in_doubt, Arc::clone(&self.turn));
+        self.committing = Some(sending.boxed());
         true
     }
 
-    /// The broker answered. Returns whether it took the offsets.
-    pub(super) fn committed(&mut self, (marks, result): Commit) -> bool {
+    /// What was sent came to its end. Returns whether the broker has all of it.
+    pub(super) fn committed(&mut self, commit: Commit) -> bool {
         self.committing = None;
-        if let Err(error) = result {
-            // Partitions that went to others are not this member's to speak of.
-            tracing::debug!(group = self.member.group, %error, "offsets were not committed");
-            self.plan_commit(PAUSE);
-            return false;
-        }
-        for (partition, mark) in marks {
+        for (partition, mark) in commit.noted {
             let Some(part) = self.parts.get_mut(&partition) else {
                 continue;
             };
@@ -68,7 +65,14 @@ impl Session<'_> {
             }
         }
         self.accept();
-        true
+        self.is_in_doubt = commit.failure.is_some();
+        let Some(error) = commit.failure else {
+            return true;
+        };
+        // Partitions that went to others are not this member's to speak of.
+        tracing::debug!(group = self.member.group, %error, "offsets were not committed");
+        self.plan_commit(PAUSE);
+        false
     }
 
     /// Commits all there is, before the group is left.
@@ -93,30 +97,111 @@ impl Session<'_> {
     }
 }
 
-/// Sends offsets, and asks the broker for them. What became of them the library tells nobody but a
-/// thread that waits for as long as that takes; the question has an end.
-async fn commit(consumer: Arc<GroupConsumer>, marks: Vec<(Partition, Mark)>) -> Commit {
-    let list = offsets::list(marks.iter().map(|(partition, mark)| (partition, *mark)));
-    let sent = list.and_then(|list| consumer.commit(&list, CommitMode::Async));
-    let noted = match sent {
-        Ok(()) => are_noted(consumer, &marks).await,
-        Err(error) => Err(failure::of("offsets cannot be sent", error)),
-    };
-    (marks, noted)
+/// Offsets that were sent.
+pub(super) struct Commit {
+    /// Those that the broker has.
+    noted: Vec<(Partition, Mark)>,
+    /// Why it has not all of them.
+    failure: Option<Error>,
 }
 
-async fn are_noted(consumer: Arc<GroupConsumer>, marks: &[(Partition, Mark)]) -> Result<()> {
-    let partitions: Vec<_> = marks.iter().map(|(partition, _)| partition.clone()).collect();
-    // Behind the offsets on their connection: what it finds is what became of them.
-    let asked = spawn_blocking(move || offsets::committed(&consumer, partitions.iter())).await;
-    let known = asked
-        .map_err(|panic| Error::internal("cannot ask for offsets").with_source(panic))?
-        .map_err(|error| failure::of("the broker does not say what it noted", error))?;
-    match marks
-        .iter()
-        .all(|(partition, mark)| known.get(partition) == Some(mark))
-    {
-        true => Ok(()),
-        false => Err(Error::unavailable("the broker did not note the offsets")),
+impl Commit {
+    fn failed(error: Error) -> Self {
+        Self {
+            noted: Vec::new(),
+            failure: Some(error),
+        }
+    }
+}
+
+/// Sends offsets once those before are through, also where nobody waits for them any more: the
+/// library tries again by itself, and offsets that it tries again could overtake later ones. Only a
+/// thread that waits learns when it is done with them, however long that takes.
+async fn commit(
+    consumer: Arc<GroupConsumer>,
+    marks: Vec<(Partition, Mark)>,
+    is_in_doubt: bool,
+    turn: Arc<Mutex<()>>,
+) -> Commit {
+    let turn = turn.lock_owned().await;
+    let sending = spawn_blocking(move || {
+        let commit = send(&consumer, marks, is_in_doubt);
+        drop(turn);
+        commit
+    });
+    let failed = |panic| Commit::failed(Error::internal("cannot send offsets").with_source(panic));
+    sending.await.unwrap_or_else(failed)
+}
+
+/// Sends offsets until they are noted or refused. What the broker has of them it is asked where the
+/// library does not say so of all, and where it may yet come upon others that it was sent before.
+fn send(consumer: &GroupConsumer, marks: Vec<(Partition, Mark)>, is_in_doubt: bool) -> Commit {
+    let list = offsets::list(marks.iter().map(|(partition, mark)| (partition, *mark)));
+    let sent = list.and_then(|list| consumer.commit(&list, CommitMode::Sync));
+    let mut failure = sent
+        .err()
+        .map(|error| failure::of("the broker did not take offsets", error));
+    if failure.is_none() && !is_in_doubt {
+        return Commit {
+            noted: marks,
+            failure,
+        };
+    }
+    match offsets::noted(consumer, &marks) {
+        Ok(noted) => {
+            if noted.len() < marks.len() {
+                failure.get_or_insert(Error::unavailable("the broker did not note all offsets"));
+            }
+            Commit { noted, failure }
+        }
+        Err(error) => {
+            let unknown = || failure::of("the broker does not say what it noted", error);
+            Commit::failed(failure.unwrap_or_else(unknown))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use layotto_core::Context;
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+    use crate::{
+        client::kafka::{Connection, Reach, Told},
+        pubsub::kafka::consumer::Client,
+    };
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_partition_that_is_refused_holds_up_no_other() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("t", 2, 1).unwrap();
+        let connection = Connection {
+            brokers: vec![cluster.bootstrap_servers()],
+            ..Connection::default()
+        };
+        let cx = Context::standalone("test", "/");
+        let told = Told {
+            component: cx.name.clone(),
+            reach: Reach::new(&connection, &cx),
+        };
+        let client = Client::start(&connection.config(&cx).unwrap(), "g", told).unwrap();
+        let consumer = Arc::clone(&client.consumer);
+        let mark = |offset| Mark { offset, attempts: 2 };
+        // There is no partition 7.
+        let marks = [0, 7, 1].map(|number| (("t".to_owned(), number), mark(5)));
+        let sent = spawn_blocking(move || {
+            let commit = send(&consumer, marks.to_vec(), false);
+            let known = offsets::committed(&consumer, [&marks[0].0, &marks[2].0].into_iter());
+            (commit, known)
+        });
+        let (commit, known) = sent.await.unwrap();
+        let noted: HashMap<_, _> = commit.noted.into_iter().collect();
+        assert_eq!(noted.len(), 2, "{noted:?}");
+        assert_eq!(noted, known.unwrap());
+        assert!(commit.failure.is_some());
+        client.close(Instant::now() + Duration::from_secs(10)).await;
     }
 }

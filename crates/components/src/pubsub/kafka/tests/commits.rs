@@ -1,0 +1,62 @@
+//! Offsets that the library tries to commit again, as a broker refused them at first.
+
+use rdkafka::{
+    mocking::MockCluster,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
+use tokio::time::sleep;
+
+use super::*;
+use crate::pubsub::kafka::{Config, Groups, InitialOffset};
+
+/// How long the library waits here before it tries again: long enough for others to go before.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A component whose library is in no hurry.
+async fn patient(brokers: &str) -> Subject {
+    let folder = tempfile::tempdir().unwrap();
+    let cx = Context::standalone("test", folder.path());
+    let config: Config = serde_json::from_value(json!({"brokers": [brokers]})).unwrap();
+    let mut client = config.connection().unwrap().config(&cx).unwrap();
+    for name in ["retry.backoff.ms", "retry.backoff.max.ms"] {
+        client.set(name, AGAIN.as_millis().to_string());
+    }
+    let mut broker = Kafka::open(config, cx.clone()).await.unwrap();
+    let producer = Arc::clone(&broker.producer);
+    broker.groups = Groups::new(client, producer, InitialOffset::Newest, cx.clone());
+    Subject {
+        broker: Arc::new(broker),
+        cx,
+        _folder: folder,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_that_are_tried_again_do_not_overtake_later_ones() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    let brokers = cluster.bootstrap_servers();
+    let subject = patient(&brokers).await;
+    let mut subscriber = subject.subscribe("t", "g").await;
+    for text in ["first", "second"] {
+        subject.publish("t", text).await.unwrap();
+    }
+    let first = soon(subscriber.next()).await;
+    let busy = RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS;
+    cluster.request_errors(RDKafkaApiKey::OffsetCommit, &[busy]);
+    first.end(Outcome::Ack);
+    let second = soon(subscriber.next()).await;
+    // Nobody tells that the first offset was refused, nor that none is tried again any more.
+    sleep(AGAIN / 4).await;
+    second.end(Outcome::Ack);
+    let noted = || committed_at(&brokers, "g", "t", 0);
+    soon(async {
+        while noted() != Some(2) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    sleep(2 * AGAIN).await;
+    assert_eq!(noted(), Some(2), "an earlier offset came later");
+    subject.end().await;
+}
