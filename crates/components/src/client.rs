@@ -4,7 +4,7 @@ pub(crate) mod apollo;
 pub(crate) mod embedded;
 pub(crate) mod etcd;
 pub(crate) mod kafka;
-mod pace;
+pub(crate) mod pace;
 pub(crate) mod postgres;
 pub(crate) mod redis;
 mod tls;

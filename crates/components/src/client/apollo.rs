@@ -1,7 +1,6 @@
 //! Apollo over HTTP: its configuration service, which is read and watched, and its open API, which
 //! writes.
 
-mod pace;
 mod signature;
 
 use std::{collections::BTreeMap, sync::OnceLock, time::Duration};
@@ -13,7 +12,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use self::pace::Pace;
+use super::pace::{Backoff, Turns};
 
 /// The most bytes taken of an answer: a namespace is a text of 20,000 characters by default, of
 /// which an administrator may permit more.
@@ -23,6 +22,8 @@ const LONG_POLL: Duration = Duration::from_secs(90);
 /// Environments beside this one cannot be written, as with Go Layotto.
 const ENVIRONMENT: &str = "DEV";
 const EXCERPT: usize = 200;
+/// While the service cannot be reached, one call in this time tries again.
+const AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_millis(200));
 
 /// Where Apollo is, and who asks.
 #[derive(Debug, Clone)]
@@ -48,7 +49,7 @@ pub(crate) struct Apollo {
     /// The configuration services, once they are known. Held while a meta server is asked for them,
     /// so that many callers ask once.
     services: Mutex<Option<Vec<Url>>>,
-    pace: Pace,
+    turns: Turns,
 }
 
 /// The released items of a namespace.
@@ -87,7 +88,7 @@ impl Apollo {
             target,
             http: OnceLock::new(),
             services: Mutex::default(),
-            pace: Pace::default(),
+            turns: Turns::new(AGAIN),
         }
     }
 
@@ -292,18 +293,18 @@ impl Apollo {
 
     /// Sends a request; any status is an answer.
     async fn send(&self, request: RequestBuilder) -> Result<Response> {
-        self.pace.check().map_err(|reason| away(&reason))?;
+        self.turns.check().map_err(|reason| away(&reason))?;
         let outcome = request.send().await.map_err(reqwest::Error::without_url);
         let error = match outcome {
             Ok(answer) => {
-                self.pace.succeeded();
+                self.turns.succeeded();
                 return Ok(answer);
             }
             Err(error) => error,
         };
         let reason = reason(&error);
         if error.is_connect() {
-            self.pace.failed(&reason);
+            self.turns.failed(&reason);
         }
         Err(away(&reason).with_source(error))
     }

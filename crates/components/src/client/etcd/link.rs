@@ -23,7 +23,7 @@ use super::{
     settings::{Endpoint, Target},
     wire::{StatusRequest, StatusResponse},
 };
-use crate::os_text::os_text;
+use crate::{client::pace::spread, os_text::os_text};
 
 /// etcd speaks HTTP/2 alone.
 const ALPN: &[u8] = b"h2";
@@ -203,7 +203,7 @@ impl State {
                 pause = pause.max(grown.min(LONGEST_PAUSE));
             }
         }
-        self.not_before = Some(Instant::now() + pause.mul_f64(1.0 + fastrand::f64() / 2.0));
+        self.not_before = Some(Instant::now() + spread(pause));
         self.round = None;
     }
 }

@@ -19,14 +19,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use uuid::Uuid;
 
 use super::Connection;
+use crate::client::pace::spread;
 
 /// How long a broker may take to answer a question.
 const ANSWER: Duration = Duration::from_secs(1);
-/// The shortest pause between two questions while no broker answers; up to twice that.
-const PAUSE: Duration = Duration::from_millis(150);
+/// The shortest pause between two questions while no broker answers.
+const PAUSE: Duration = Duration::from_millis(200);
 /// How long a refused login is taken for refused.
 const REFUSED: Duration = Duration::from_secs(1);
 
@@ -131,8 +131,7 @@ impl Reach {
             // All of them once, then slowly.
             if pauses >= self.brokers.len() {
                 self.set(State::Away);
-                let (_, random) = Uuid::new_v4().as_u64_pair();
-                sleep(PAUSE + PAUSE.mul_f64((random % 1000) as f64 / 1000.0)).await;
+                sleep(spread(PAUSE)).await;
             }
         }
         self.end(State::Away);

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     failure,
-    link::{Leased, Pace, Place},
+    link::{Leased, Place, Spacing},
     server::{Batch, Lane, Server, Trouble},
     settings::{Address, Connection},
 };
@@ -32,7 +32,7 @@ const MOVING: Duration = Duration::from_millis(20);
 /// The servers of a cluster.
 pub(super) struct Cluster {
     settings: Arc<Connection>,
-    pace: Arc<Pace>,
+    spacing: Arc<Spacing>,
     servers: Mutex<HashMap<Address, Arc<Server>>>,
     map: RwLock<Arc<Map>>,
     /// When the slots were looked at last; held while somebody does.
@@ -70,7 +70,7 @@ impl Cluster {
     pub(super) fn new(settings: Arc<Connection>) -> Self {
         Self {
             settings,
-            pace: Arc::default(),
+            spacing: Arc::default(),
             servers: Mutex::default(),
             map: RwLock::default(),
             looked: tokio::sync::Mutex::default(),
@@ -215,7 +215,7 @@ impl Cluster {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         let make = |address: &Address| {
             let place = Place::Server(address.clone());
-            Arc::new(Server::new(place, &self.settings, &self.pace))
+            Arc::new(Server::new(place, &self.settings, &self.spacing))
         };
         let made = make(&address);
         Arc::clone(servers.entry(address).or_insert(made))

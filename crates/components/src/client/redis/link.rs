@@ -11,7 +11,6 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout},
 };
-use uuid::Uuid;
 
 use super::{
     failure::Failure,
@@ -19,11 +18,12 @@ use super::{
     settings::{Address, Connection},
     transport::{Dial, Opened, Task},
 };
+use crate::client::pace::Backoff;
 
 /// The least time between two tries to connect, of all links of one client.
 const PACE: Duration = Duration::from_millis(100);
-/// The longest wait for another try, without its random part.
-const LONGEST: Duration = Duration::from_millis(400);
+/// The waits for another try.
+const WAITS: Backoff = Backoff::new(PACE, Duration::from_millis(400));
 /// How long a call waits for a connection that could not be had the last time.
 const GRACE: Duration = Duration::from_millis(250);
 
@@ -37,9 +37,9 @@ pub(super) enum Place {
 
 /// Spaces out what the links of one client try again.
 #[derive(Debug, Default)]
-pub(super) struct Pace(Mutex<Option<Instant>>);
+pub(super) struct Spacing(Mutex<Option<Instant>>);
 
-impl Pace {
+impl Spacing {
     fn admits(&self, now: Instant) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let admits = last.is_none_or(|last| now >= last + PACE);
@@ -61,7 +61,7 @@ pub(super) struct Link(Arc<Inner>);
 struct Inner {
     place: Arc<Place>,
     settings: Arc<Connection>,
-    pace: Arc<Pace>,
+    spacing: Arc<Spacing>,
     state: Mutex<State>,
 }
 
@@ -99,11 +99,11 @@ pub(super) struct Leased {
 }
 
 impl Link {
-    pub(super) fn new(place: Arc<Place>, settings: Arc<Connection>, pace: Arc<Pace>) -> Self {
+    pub(super) fn new(place: Arc<Place>, settings: Arc<Connection>, spacing: Arc<Spacing>) -> Self {
         Self(Arc::new(Inner {
             place,
             settings,
-            pace,
+            spacing,
             state: Mutex::new(State {
                 phase: Phase::New,
                 failures: 0,
@@ -162,7 +162,7 @@ impl Inner {
     fn attempt<'a>(self: &Arc<Self>, state: &'a mut State) -> Result<&'a Attempt, Failure> {
         let now = Instant::now();
         if let Phase::Down(failure, until) = &state.phase
-            && (now < *until || !self.pace.admits(now))
+            && (now < *until || !self.spacing.admits(now))
         {
             return Err(failure.clone());
         }
@@ -216,7 +216,7 @@ impl Inner {
             }
             Err(failure) => {
                 state.failures = state.failures.saturating_add(1);
-                state.phase = Phase::Down(failure.clone(), Instant::now() + wait(state.failures));
+                state.phase = Phase::Down(failure.clone(), Instant::now() + WAITS.after(state.failures));
                 Err(failure)
             }
         }
@@ -232,15 +232,6 @@ fn lost(link: &Weak<Inner>, number: u64) {
         let failure = Failure::unavailable("the connection to redis was lost");
         state.phase = Phase::Down(failure, next);
     }
-}
-
-/// How long to wait after so many failures: twice as long after each, and a part more at random, so
-/// that many sidecars do not try at once.
-fn wait(failures: u32) -> Duration {
-    let doubled = PACE * 2_u32.saturating_pow(failures.saturating_sub(1).min(8));
-    let wait = doubled.min(LONGEST);
-    let random = Uuid::new_v4().as_u64_pair().1 as u32;
-    wait + (wait / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 impl Place {

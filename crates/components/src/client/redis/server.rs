@@ -13,7 +13,7 @@ use redis::{Cmd, Pipeline, Value};
 
 use super::{
     failure::{self, Failure},
-    link::{Leased, Link, Pace, Place},
+    link::{Leased, Link, Place, Spacing},
     settings::Connection,
     transport::Opened,
 };
@@ -99,9 +99,9 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(place: Place, settings: &Arc<Connection>, pace: &Arc<Pace>) -> Self {
+    pub(super) fn new(place: Place, settings: &Arc<Connection>, spacing: &Arc<Spacing>) -> Self {
         let place = Arc::new(place);
-        let link = || Link::new(Arc::clone(&place), Arc::clone(settings), Arc::clone(pace));
+        let link = || Link::new(Arc::clone(&place), Arc::clone(settings), Arc::clone(spacing));
         Self {
             shared: link(),
             waiting: std::array::from_fn(|_| link()),

@@ -9,7 +9,10 @@ use layotto_core::{
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Reader, TAGS, select};
-use crate::configuration::{deletion, feed::Feed};
+use crate::{
+    client::pace::spread,
+    configuration::{deletion, feed::Feed},
+};
 
 /// A service that answers at once without news is asked no more often than this.
 const PACE: Duration = Duration::from_millis(500);
@@ -50,7 +53,7 @@ impl Follower {
                 Ok(false) => sleep_until(begun + PACE).await,
                 Err(error) => {
                     tracing::debug!(%error, "a subscription in Apollo is interrupted");
-                    sleep(PAUSE.mul_f64(1.0 + fastrand::f64() / 2.0)).await;
+                    sleep(spread(PAUSE)).await;
                 }
             }
         }

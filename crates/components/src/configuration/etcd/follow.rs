@@ -13,20 +13,18 @@ use layotto_core::{
 
 use super::layout::{self, Place, Tags};
 use crate::{
-    client::etcd::{
-        Client, Ended, Watching,
-        wire::{Event, KeyValue, RangeRequest, WatchCreateRequest, WatchResponse, end_of},
+    client::{
+        etcd::{
+            Client, Ended, Watching,
+            wire::{Event, KeyValue, RangeRequest, WatchCreateRequest, WatchResponse, end_of},
+        },
+        pace::Backoff,
     },
     configuration::feed::Feed,
 };
 
-/// Pauses between tries to go on, each longer by up to a half at random.
-const PAUSES: [Duration; 4] = [
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-    Duration::from_millis(800),
-];
+/// Pauses between tries to go on.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(800));
 
 /// Follows the items of one subscription.
 pub(super) struct Follower {
@@ -71,15 +69,14 @@ impl Follower {
 
     /// Tells of changes until it is dropped.
     pub(super) async fn run(mut self) {
-        let mut failures = 0_usize;
+        let mut failures = 0_u32;
         loop {
             match self.step().await {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     tracing::debug!(%error, "a subscription in etcd is interrupted");
-                    let pause = PAUSES[failures.min(PAUSES.len() - 1)];
-                    failures += 1;
-                    tokio::time::sleep(pause.mul_f64(1.0 + fastrand::f64() / 2.0)).await;
+                    failures = failures.saturating_add(1);
+                    tokio::time::sleep(PAUSES.after(failures)).await;
                 }
             }
         }

@@ -5,21 +5,19 @@ use std::time::Duration;
 use layotto_core::{Error, Result};
 use redis::Cmd;
 use tokio::time::sleep;
-use uuid::Uuid;
 
 use super::{
     entry,
     member::{Member, Start},
     stream::Whose,
 };
-use crate::client::redis::Dedicated;
+use crate::client::{pace::Backoff, redis::Dedicated};
 
 /// How long the server waits for entries. Whoever ends a subscription waits for it, too: entries that
 /// were on their way then would be taken for entries that are being handled.
 const BLOCK: Duration = Duration::from_secs(1);
-/// The first pause after a connection that failed, and the longest, without their random parts.
-const PAUSE: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_millis(400);
+/// The pauses after connections that failed.
+const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(400));
 /// How long an answer is awaited that nobody wants any more.
 const LATE: Duration = Duration::from_secs(2);
 /// Entries looked at in one step.
@@ -52,7 +50,7 @@ impl<'a> Reader<'a> {
             if let Err(error) = self.connect_and_read().await {
                 self.note(&error);
                 tokio::select! {
-                    () = sleep(pause(self.failures)) => {}
+                    () = sleep(PAUSES.after(self.failures)) => {}
                     () = self.member.unwanted() => {}
                 }
             }
@@ -166,13 +164,4 @@ impl<'a> Reader<'a> {
         command.arg("STREAMS").arg(&consumer.place.topic).arg(from);
         command
     }
-}
-
-/// How long to wait after so many failures, a part of it at random.
-fn pause(failures: u32) -> Duration {
-    let doubled = PAUSE * 2_u32.saturating_pow(failures.saturating_sub(1).min(8));
-    let random = Uuid::new_v4().as_u64_pair().1 as u32;
-    doubled
-        .min(LONGEST)
-        .mul_f64(1.0 + f64::from(random) / f64::from(u32::MAX))
 }
