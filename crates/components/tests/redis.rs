@@ -10,7 +10,7 @@ use layotto_testkit::{
     conformance::{self, Assertion, subject::Source},
     fixture::Fixture,
     matrix::{self, Column, Matrix, Verdict},
-    programs,
+    needs,
     server::redis as servers,
 };
 
@@ -90,10 +90,7 @@ async fn conforms<T: ?Sized + Component>(
     assertions: Vec<Assertion<T>>,
     ignored: [usize; 2],
 ) {
-    if let Err(reason) = programs::find(servers::PROGRAM) {
-        eprintln!("skipped: {reason}");
-        return;
-    }
+    needs!(servers::PROGRAM);
     let matrix = Matrix {
         kind: kind(&registry()).section(),
         assertions: assertions.iter().map(|assertion| assertion.name).collect(),

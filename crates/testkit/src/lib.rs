@@ -15,5 +15,6 @@ pub mod process;
 pub mod programs;
 pub mod raw_tcp;
 pub mod server;
+pub mod soon;
 
 pub use http_server::HttpService;

@@ -27,6 +27,26 @@ pub fn find(program: &str) -> Result<PathBuf, String> {
     Err(format!("{program} is not there: {}", reason.trim()))
 }
 
+/// Whether a program is there; where it is not, says that a test is skipped, and why.
+pub fn is_there(program: &str) -> bool {
+    let found = find(program);
+    if let Err(reason) = &found {
+        eprintln!("skipped: {reason}");
+    }
+    found.is_ok()
+}
+
+/// Leaves a test, saying why, where a program is not there; a function with a value, where one is
+/// given.
+#[macro_export]
+macro_rules! needs {
+    ($program:expr $(, $value:expr)?) => {
+        if !$crate::programs::is_there($program) {
+            return $($value)?;
+        }
+    };
+}
+
 fn layotto() -> Result<PathBuf, String> {
     let binary = env::var_os(LAYOTTO).map(PathBuf::from);
     binary

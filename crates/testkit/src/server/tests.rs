@@ -1,16 +1,7 @@
 //! Every product that is there starts, is killed, and comes back with its data.
 
 use super::*;
-
-/// Skips, saying why, where the program is not there.
-macro_rules! needs {
-    ($program:expr) => {
-        if let Err(reason) = programs::find($program) {
-            eprintln!("skipped: {reason}");
-            return;
-        }
-    };
-}
+use crate::needs;
 
 #[tokio::test]
 async fn redis_comes_back_with_its_data() {

@@ -23,8 +23,7 @@ pub(crate) async fn three_nodes() -> Option<Vec<Server>> {
 }
 
 fn is_there() -> bool {
-    let found = programs::find(server::etcd::PROGRAM);
-    found.inspect_err(|reason| eprintln!("skipped: {reason}")).is_ok()
+    programs::is_there(server::etcd::PROGRAM)
 }
 
 /// Settings that name `nodes`.

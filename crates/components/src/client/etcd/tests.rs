@@ -514,8 +514,7 @@ async fn secure_node() -> Option<(
     layotto_testkit::server::Server,
     layotto_testkit::certificates::Authority,
 )> {
-    let found = layotto_testkit::programs::find(layotto_testkit::server::etcd::PROGRAM);
-    found.inspect_err(|reason| eprintln!("skipped: {reason}")).ok()?;
+    layotto_testkit::needs!(layotto_testkit::server::etcd::PROGRAM, None);
     let authority = layotto_testkit::certificates::Authority::new();
     let node = layotto_testkit::server::etcd::start_secure(&authority)
         .await

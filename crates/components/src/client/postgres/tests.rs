@@ -5,7 +5,7 @@ mod tls;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use layotto_testkit::{
-    programs,
+    needs,
     server::{Server, postgres},
 };
 use tokio::{net::TcpListener, task::JoinSet, time::sleep};
@@ -19,10 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server, unless its programs are not there.
 async fn server(arguments: &[&str]) -> Option<Server> {
-    if let Err(reason) = programs::find(postgres::PROGRAM) {
-        eprintln!("skipped: {reason}");
-        return None;
-    }
+    needs!(postgres::PROGRAM, None);
     Some(postgres::start(arguments).await.unwrap())
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use layotto_core::Settings;
-use layotto_testkit::{programs, server::redis as servers};
+use layotto_testkit::{needs, programs, server::redis as servers};
 use tokio::{
     net::TcpListener,
     time::{sleep, timeout},
@@ -26,17 +26,6 @@ settings! {
     /// For tests.
     pub struct Config {}
 }
-
-/// Leaves the test, saying why, where the server's program is not there.
-macro_rules! needs_server {
-    () => {
-        if let Err(reason) = programs::find(servers::PROGRAM) {
-            eprintln!("skipped: {reason}");
-            return;
-        }
-    };
-}
-use needs_server;
 
 /// A client of the servers at `hosts`, with further settings.
 fn client(hosts: &str, settings: &[(&str, &str)]) -> Redis {

@@ -1,7 +1,7 @@
 //! The shared session against a real server: away, killed, frozen.
 
 use layotto_testkit::{
-    programs,
+    needs,
     server::{Server, zookeeper},
 };
 use tokio::{
@@ -18,10 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server, unless its program is not there.
 async fn server() -> Option<Server> {
-    if let Err(reason) = programs::find(zookeeper::PROGRAM) {
-        eprintln!("skipped: {reason}");
-        return None;
-    }
+    needs!(zookeeper::PROGRAM, None);
     Some(zookeeper::start().await.unwrap())
 }
 

@@ -1,7 +1,7 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use layotto_testkit::{
-    programs,
+    needs,
     server::apollo::{Mock, PROGRAM, StandIn},
 };
 use tokio::time::{Instant, timeout};
@@ -384,10 +384,7 @@ async fn subscriptions_end_each_for_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn apollos_own_mock_is_read_and_pushes() {
-    if let Err(reason) = programs::find(PROGRAM) {
-        eprintln!("skipped: {reason}");
-        return;
-    }
+    needs!(PROGRAM);
     let mock = Mock::start(&[GROUP, TAGS]).await.unwrap();
     let apollo = StandIn::start().await;
     let (store, _folder) = open(Config {

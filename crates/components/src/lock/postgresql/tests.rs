@@ -2,7 +2,7 @@
 
 use layotto_core::{Secret, key_prefix::PrefixedKey};
 use layotto_testkit::{
-    programs,
+    needs,
     server::{Server, postgres},
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -17,10 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server, unless its programs are not there.
 async fn server() -> Option<Server> {
-    if let Err(reason) = programs::find(postgres::PROGRAM) {
-        eprintln!("skipped: {reason}");
-        return None;
-    }
+    needs!(postgres::PROGRAM, None);
     Some(postgres::start(&[]).await.unwrap())
 }
 

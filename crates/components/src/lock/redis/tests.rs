@@ -2,7 +2,7 @@
 
 use layotto_core::{Settings, key_prefix::PrefixedKey};
 use layotto_testkit::{
-    programs,
+    needs,
     server::{Server, redis as servers},
 };
 
@@ -37,10 +37,7 @@ fn token(grant: Grant) -> u64 {
 // deviation: D088
 #[tokio::test]
 async fn a_grant_looks_as_that_of_a_go_sidecar_with_a_fence_beside_it() {
-    if let Err(reason) = programs::find(servers::PROGRAM) {
-        eprintln!("skipped: {reason}");
-        return;
-    }
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let locks = locks(&server).await;
     let granted = token(locks.try_lock(&owned("a"), LEASE).await.unwrap());
@@ -58,10 +55,7 @@ async fn a_grant_looks_as_that_of_a_go_sidecar_with_a_fence_beside_it() {
 
 #[tokio::test]
 async fn the_lock_of_a_go_sidecar_is_respected_and_has_no_token() {
-    if let Err(reason) = programs::find(servers::PROGRAM) {
-        eprintln!("skipped: {reason}");
-        return;
-    }
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let locks = locks(&server).await;
     let before = token(locks.try_lock(&owned("ours"), LEASE).await.unwrap());
@@ -82,10 +76,7 @@ async fn the_lock_of_a_go_sidecar_is_respected_and_has_no_token() {
 
 #[tokio::test]
 async fn tokens_grow_though_the_clock_went_back() {
-    if let Err(reason) = programs::find(servers::PROGRAM) {
-        eprintln!("skipped: {reason}");
-        return;
-    }
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let locks = locks(&server).await;
     // A token of a clock that was centuries ahead.

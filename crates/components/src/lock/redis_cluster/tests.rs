@@ -2,7 +2,7 @@
 
 use layotto_core::{Settings, key_prefix::PrefixedKey};
 use layotto_testkit::{
-    programs,
+    needs,
     server::{Server, redis as servers},
 };
 
@@ -13,10 +13,7 @@ const LEASE: Duration = Duration::from_secs(30);
 /// Leaves the test, saying why, where the server's program is not there.
 macro_rules! needs_servers {
     ($count:literal) => {{
-        if let Err(reason) = programs::find(servers::PROGRAM) {
-            eprintln!("skipped: {reason}");
-            return;
-        }
+        needs!(servers::PROGRAM);
         let mut servers = Vec::new();
         for _ in 0..$count {
             servers.push(servers::start(&[]).await.unwrap());

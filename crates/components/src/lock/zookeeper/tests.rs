@@ -2,7 +2,7 @@
 
 use layotto_core::key_prefix::PrefixedKey;
 use layotto_testkit::{
-    programs,
+    needs,
     server::{Server, zookeeper},
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -17,10 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server, unless its program is not there.
 async fn server() -> Option<Server> {
-    if let Err(reason) = programs::find(zookeeper::PROGRAM) {
-        eprintln!("skipped: {reason}");
-        return None;
-    }
+    needs!(zookeeper::PROGRAM, None);
     Some(zookeeper::start().await.unwrap())
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    panic::Location,
     sync::Arc,
     time::Duration,
 };
@@ -13,9 +12,10 @@ use layotto_core::{
     pubsub::{EPHEMERAL, Outcome, PubSub, Publish, Subscribe},
 };
 use layotto_testkit::{
+    needs,
     process::free_address,
-    programs,
     server::{Server, kafka},
+    soon::{PATIENCE, soon},
 };
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
@@ -31,34 +31,12 @@ use tokio::{
 };
 
 use super::Kafka;
+use crate::pubsub::probe::{Delivered, Probe, Subscriber, retry};
 
 mod commits;
 
-use crate::pubsub::probe::{Delivered, Probe, Subscriber, retry};
-
-/// Skips, saying why, where the program is not there.
-macro_rules! needs_kafka {
-    () => {
-        if let Err(reason) = programs::find(kafka::PROGRAM) {
-            eprintln!("skipped: {reason}");
-            return;
-        }
-    };
-}
-
 /// How long an end may take, whatever the broker does.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// Longest wait for what is to happen.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-#[track_caller]
-fn soon<T>(awaited: impl Future<Output = T>) -> impl Future<Output = T> {
-    let caller = Location::caller();
-    async move {
-        let happened = timeout(PATIENCE, awaited).await;
-        happened.unwrap_or_else(|_| panic!("{caller}: it did not happen in time"))
-    }
-}
 
 /// A component in a process of its own, as far as the broker can tell.
 struct Subject {
@@ -190,7 +168,7 @@ async fn two_keys(subject: &Subject, topic: &str) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_event_holds_up_its_partition_and_no_other() {
-    needs_kafka!();
+    needs!(kafka::PROGRAM);
     let server = kafka::start(3).await.unwrap();
     let subject = on(&server, json!({"redeliveryBackoff": "1ms"})).await;
     let (slow, quick) = two_keys(&subject, "t").await;
@@ -221,7 +199,7 @@ async fn a_failed_event_holds_up_its_partition_and_no_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_is_what_other_clients_expect() {
-    needs_kafka!();
+    needs!(kafka::PROGRAM);
     let server = kafka::start(1).await.unwrap();
     let subject = on(&server, json!({})).await;
     let id = subject.publish_with_key("t", "data", Some("key")).await.unwrap();
@@ -241,7 +219,7 @@ async fn a_record_is_what_other_clients_expect() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_for_once_leaves_nothing_behind() {
-    needs_kafka!();
+    needs!(kafka::PROGRAM);
     let server = kafka::start(2).await.unwrap();
     let subject = on(&server, json!({"initialOffset": "oldest"})).await;
     subject.publish("t", "before").await.unwrap();
@@ -281,7 +259,7 @@ async fn a_subscription_for_once_leaves_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_a_topic_gets_later_is_read_from_its_beginning() {
-    needs_kafka!();
+    needs!(kafka::PROGRAM);
     let server = kafka::start(1).await.unwrap();
     let subject = on(&server, json!({})).await;
     let mut subscribers = [
@@ -320,7 +298,7 @@ async fn a_partition_that_a_topic_gets_later_is_read_from_its_beginning() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn members_share_the_partitions_and_lose_nothing_when_one_comes_or_goes() {
-    needs_kafka!();
+    needs!(kafka::PROGRAM);
     let server = kafka::start(4).await.unwrap();
     let settings = json!({"redeliveryBackoff": "1ms"});
     let (first, second) = (on(&server, settings.clone()).await, on(&server, settings).await);
@@ -364,7 +342,7 @@ async fn members_share_the_partitions_and_lose_nothing_when_one_comes_or_goes() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_member_does_not_finish_in_time_goes_to_another_with_its_attempts() {
-    needs_kafka!();
+    needs!(kafka::PROGRAM);
     let server = kafka::start(2).await.unwrap();
     let (first, second) = (on(&server, json!({})).await, on(&server, json!({})).await);
     let (a, b) = two_keys(&first, "t").await;
@@ -404,7 +382,7 @@ async fn what_a_member_does_not_finish_in_time_goes_to_another_with_its_attempts
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_in_hand_at_the_end_is_not_committed_before_it_is_done() {
-    needs_kafka!();
+    needs!(kafka::PROGRAM);
     let server = kafka::start(2).await.unwrap();
     let subject = on(&server, json!({"ackDeadline": "0"})).await;
     let (slow, other) = two_keys(&subject, "t").await;
@@ -450,7 +428,7 @@ async fn until_committed(server: &Server, topic: &str, partition: i32, offset: i
 // deviation: D090
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_away_is_no_hindrance_to_opening_and_is_found_when_it_comes() {
-    needs_kafka!();
+    needs!(kafka::PROGRAM);
     let mut server = kafka::start(1).await.unwrap();
     // A topic that is made anew may take seconds.
     let earlier = on(&server, json!({})).await;
@@ -494,7 +472,7 @@ async fn until_published(subject: &Subject, text: &str) -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_broker_is_reported_and_taken_up_again() {
-    needs_kafka!();
+    needs!(kafka::PROGRAM);
     let mut server = kafka::start(1).await.unwrap();
     let subject = on(&server, json!({})).await;
     let mut subscriber = subject.subscribe("t", "g").await;
@@ -530,7 +508,7 @@ async fn a_killed_broker_is_reported_and_taken_up_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_broker_costs_a_caller_its_deadline_and_no_more() {
-    needs_kafka!();
+    needs!(kafka::PROGRAM);
     let server = kafka::start(1).await.unwrap();
     let subject = on(&server, json!({"maxQueuedBytes": 1 << 20})).await;
     let mut subscriber = subject.subscribe("t", "g").await;
@@ -558,7 +536,7 @@ async fn a_frozen_broker_costs_a_caller_its_deadline_and_no_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_does_not_wait_for_a_broker_that_says_nothing() {
-    needs_kafka!();
+    needs!(kafka::PROGRAM);
     let server = kafka::start(1).await.unwrap();
     let subject = on(&server, json!({})).await;
     let mut subscriber = subject.subscribe("t", "g").await;
@@ -583,7 +561,7 @@ async fn the_end_does_not_wait_for_a_broker_that_says_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_is_asked_for_and_refused_when_it_is_wrong() {
-    needs_kafka!();
+    needs!(kafka::PROGRAM);
     let server = kafka::start_with_login("alice", "s3cret-p4ss").await.unwrap();
     let login =
         |password: &str| json!({"authRequired": true, "saslUsername": "alice", "saslPassword": password});

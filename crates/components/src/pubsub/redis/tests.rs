@@ -1,14 +1,15 @@
 //! Against real servers. Skipped where Redis is not there.
 
-use std::{collections::BTreeSet, panic::Location, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use layotto_core::{
     Component, Context, Error, ErrorKind, Metadata, Open, Settings,
     pubsub::{EPHEMERAL, Outcome, PubSub, Publish, Subscribe},
 };
 use layotto_testkit::{
-    programs,
+    needs,
     server::{Server, redis as servers},
+    soon::{soon, until},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -23,29 +24,6 @@ use crate::pubsub::probe::{Probe, Subscriber, retry};
 mod delayed;
 mod groups;
 mod outages;
-
-/// Leaves the test, saying why, where the server's program is not there.
-macro_rules! needs_server {
-    () => {
-        if let Err(reason) = programs::find(servers::PROGRAM) {
-            eprintln!("skipped: {reason}");
-            return;
-        }
-    };
-}
-use needs_server;
-
-/// Longest wait for what is to happen.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-#[track_caller]
-fn soon<T>(awaited: impl Future<Output = T>) -> impl Future<Output = T> {
-    let caller = Location::caller();
-    async move {
-        let happened = timeout(PATIENCE, awaited).await;
-        happened.unwrap_or_else(|_| panic!("{caller}: it did not happen in time"))
-    }
-}
 
 /// A component in a process of its own, as far as the server can tell.
 struct Subject {
@@ -151,21 +129,4 @@ fn consumers(server: &Server, topic: &str) -> Vec<String> {
     let lines: Vec<_> = told.lines().collect();
     let named = lines.windows(2).filter(|pair| pair[0] == "name");
     named.map(|pair| pair[1].to_owned()).collect()
-}
-
-/// Waits until `found` is what the server says.
-#[track_caller]
-fn until<T: PartialEq + std::fmt::Debug>(wanted: T, found: impl Fn() -> T) -> impl Future<Output = ()> {
-    let caller = Location::caller();
-    async move {
-        let begun = Instant::now();
-        loop {
-            let now = found();
-            if now == wanted {
-                return;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{caller}: it stays {now:?}");
-            sleep(Duration::from_millis(20)).await;
-        }
-    }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, num::NonZeroU16, time::Duration};
 
 use layotto_core::{ErrorKind, Secret};
 use layotto_testkit::{
-    programs,
+    needs,
     server::{Server, postgres},
 };
 use tokio::{
@@ -17,10 +17,7 @@ use crate::client::postgres::MaxConns;
 
 /// A server, unless its programs are not there.
 async fn server() -> Option<Server> {
-    if let Err(reason) = programs::find(postgres::PROGRAM) {
-        eprintln!("skipped: {reason}");
-        return None;
-    }
+    needs!(postgres::PROGRAM, None);
     Some(postgres::start(&[]).await.unwrap())
 }
 

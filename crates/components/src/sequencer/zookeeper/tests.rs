@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use layotto_testkit::{
-    programs,
+    needs,
     server::{Server, zookeeper},
 };
 use tokio::{
@@ -16,10 +16,7 @@ use crate::client::zookeeper::EPHEMERAL;
 
 /// A server, unless its program is not there.
 async fn server() -> Option<Server> {
-    if let Err(reason) = programs::find(zookeeper::PROGRAM) {
-        eprintln!("skipped: {reason}");
-        return None;
-    }
+    needs!(zookeeper::PROGRAM, None);
     Some(zookeeper::start().await.unwrap())
 }
 

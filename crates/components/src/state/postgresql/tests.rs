@@ -8,7 +8,7 @@ use layotto_core::{
     state::{Concurrency, Consistency, Options},
 };
 use layotto_testkit::{
-    programs,
+    needs, programs,
     server::{Server, postgres},
 };
 use tokio::{task::JoinSet, time::Instant};
@@ -23,10 +23,7 @@ const TABLE_OF_GO: &str = "create table state (key text NOT NULL PRIMARY KEY, va
 
 /// A server, unless its programs are not there.
 async fn server() -> Option<Server> {
-    if let Err(reason) = programs::find(postgres::PROGRAM) {
-        eprintln!("skipped: {reason}");
-        return None;
-    }
+    needs!(postgres::PROGRAM, None);
     Some(postgres::start(&[]).await.unwrap())
 }
 

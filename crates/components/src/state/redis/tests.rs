@@ -6,21 +6,11 @@ use layotto_core::{
     state::{Concurrency, Consistency, Options},
 };
 use layotto_testkit::{
-    programs,
+    needs,
     server::{Server, redis as servers},
 };
 
 use super::*;
-
-/// Leaves the test, saying why, where the server's program is not there.
-macro_rules! needs_server {
-    () => {
-        if let Err(reason) = programs::find(servers::PROGRAM) {
-            eprintln!("skipped: {reason}");
-            return;
-        }
-    };
-}
 
 async fn open(server: &Server, settings: &[(&str, &str)]) -> Redis {
     let host = server.address().to_string();
@@ -114,7 +104,7 @@ fn conflicts(result: Result<()>) {
 
 #[tokio::test]
 async fn items_lie_as_upstream_lays_them() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let store = open(&server, &[]).await;
     store.set(set("k", "v1")).await.unwrap();
@@ -136,7 +126,7 @@ async fn items_lie_as_upstream_lays_them() {
 
 #[tokio::test]
 async fn what_a_go_sidecar_wrote_is_read_and_guarded() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let store = open(&server, &[]).await;
     say(
@@ -161,7 +151,7 @@ async fn what_a_go_sidecar_wrote_is_read_and_guarded() {
 
 #[tokio::test]
 async fn the_last_write_needs_no_etag_whatever_comes_with_it() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let store = open(&server, &[]).await;
     store.set(set("k", "v1")).await.unwrap();
@@ -181,7 +171,7 @@ async fn the_last_write_needs_no_etag_whatever_comes_with_it() {
 // deviation: D081
 #[tokio::test]
 async fn a_first_write_needs_an_absent_key() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let store = open(&server, &[]).await;
     store.set(set("k", "v")).await.unwrap();
@@ -195,7 +185,7 @@ async fn a_first_write_needs_an_absent_key() {
 // deviation: D082
 #[tokio::test]
 async fn a_write_without_a_time_to_live_lives_for_ever() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let store = open(&server, &[]).await;
     store.set(set("k", "v")).await.unwrap();
@@ -207,7 +197,7 @@ async fn a_write_without_a_time_to_live_lives_for_ever() {
 // deviation: D080
 #[tokio::test]
 async fn what_is_no_item_is_read_where_it_can_be_and_replaced() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let store = open(&server, &[]).await;
     say(&server, &["set", "text", "plain"]);
@@ -238,7 +228,7 @@ async fn what_is_no_item_is_read_where_it_can_be_and_replaced() {
 // deviation: D083
 #[tokio::test]
 async fn a_transaction_sees_its_own_steps_and_leaves_nothing_where_one_is_refused() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let store = open(&server, &[]).await;
     store.set(set("k", "v")).await.unwrap();
@@ -263,7 +253,7 @@ async fn a_transaction_sees_its_own_steps_and_leaves_nothing_where_one_is_refuse
 
 #[tokio::test]
 async fn a_time_to_live_may_be_the_components_and_is_never_refused_for_its_length() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let store = open(&server, &[("ttlInSeconds", "100")]).await;
     let lives = |key: &str| say(&server, &["ttl", key]).parse::<i64>().unwrap();
@@ -293,7 +283,7 @@ async fn a_time_to_live_may_be_the_components_and_is_never_refused_for_its_lengt
 // deviation: D084
 #[tokio::test]
 async fn a_strong_write_fails_where_replicas_do_not_follow() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let primary = servers::start(&[]).await.unwrap();
     let port = primary.address().port().to_string();
     let replica = servers::start(&["--replicaof", "127.0.0.1", &port])
@@ -319,7 +309,7 @@ async fn a_strong_write_fails_where_replicas_do_not_follow() {
 
 #[tokio::test]
 async fn on_a_cluster_a_transaction_takes_keys_of_one_slot() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let nodes = servers::start_cluster().await.unwrap();
     let store = open(&nodes[0], &[("redisType", "cluster")]).await;
     let steps = |keys: [&str; 2]| keys.map(|key| Operation::Set(set(key, "v"))).into();

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use layotto_core::{key_prefix::PrefixedKey, state::Options};
 use layotto_testkit::{
-    programs,
+    needs,
     server::{Server, zookeeper},
 };
 
@@ -12,10 +12,7 @@ use crate::client::zookeeper::PERSISTENT;
 
 /// A server, unless its program is not there.
 async fn server() -> Option<Server> {
-    if let Err(reason) = programs::find(zookeeper::PROGRAM) {
-        eprintln!("skipped: {reason}");
-        return None;
-    }
+    needs!(zookeeper::PROGRAM, None);
     Some(zookeeper::start().await.unwrap())
 }
 

@@ -12,7 +12,7 @@ fn addresses(servers: &[layotto_testkit::server::Server]) -> String {
 
 #[tokio::test]
 async fn a_failover_is_followed_within_a_second_of_the_promotion() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let mut watched = servers::start_sentinels().await.unwrap();
     // One sentinel is all that the settings know; the others are learnt from it.
     let first = watched.sentinels[0].address().to_string();
@@ -46,7 +46,7 @@ async fn a_failover_is_followed_within_a_second_of_the_promotion() {
 
 #[tokio::test]
 async fn a_primary_that_is_one_no_more_is_left() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let watched = servers::start_sentinels().await.unwrap();
     let settings = [
         ("failover", "true"),
@@ -82,7 +82,7 @@ async fn a_primary_that_is_one_no_more_is_left() {
 
 #[tokio::test]
 async fn an_ordered_failover_is_followed_long_before_the_old_primary_is_told() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let watched = servers::start_sentinels().await.unwrap();
     let settings = [
         ("failover", "true"),
@@ -145,7 +145,7 @@ async fn an_ordered_failover_is_followed_long_before_the_old_primary_is_told() {
 
 #[tokio::test]
 async fn a_strong_write_is_answered_when_the_replica_has_it() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let mut watched = servers::start_sentinels().await.unwrap();
     let client = client(&watched.servers[0].address().to_string(), &[]);
     while !servers::cli(&watched.servers[0], &["info", "replication"])
@@ -194,7 +194,7 @@ const SPREAD: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
 #[tokio::test]
 async fn each_key_goes_to_its_server() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let nodes = servers::start_cluster().await.unwrap();
     let client = client(&nodes[1].address().to_string(), &[("redisType", "cluster")]);
     for key in SPREAD {
@@ -252,7 +252,7 @@ fn migrate(from: &layotto_testkit::server::Server, to: &layotto_testkit::server:
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slots_that_move_are_followed_while_they_do_and_after() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let nodes = servers::start_cluster().await.unwrap();
     let client = client(&addresses(&nodes), &[("redisType", "cluster")]);
     let (here, there) = ("{moves}here", "{moves}there");
@@ -308,7 +308,7 @@ async fn slots_that_move_are_followed_while_they_do_and_after() {
 
 #[tokio::test]
 async fn what_is_left_of_a_cluster_works_on() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let mut nodes = servers::start_cluster().await.unwrap();
     for node in &nodes {
         servers::cli(node, &["config", "set", "cluster-require-full-coverage", "no"]).unwrap();

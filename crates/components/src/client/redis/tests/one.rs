@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn nothing_is_connected_before_the_first_use_and_one_connection_takes_all_calls() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let accepted = || {
         let told = servers::cli(&server, &["info", "stats"]).unwrap();
@@ -33,7 +33,7 @@ async fn nothing_is_connected_before_the_first_use_and_one_connection_takes_all_
 
 #[tokio::test]
 async fn replies_that_are_errors_have_the_kind_that_says_what_to_do() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let client = client(&server.address().to_string(), &[]);
     client.say(&["SET", "k", "v"]).await.unwrap();
@@ -58,7 +58,7 @@ async fn replies_that_are_errors_have_the_kind_that_says_what_to_do() {
 
 #[tokio::test]
 async fn a_script_is_sent_in_full_to_a_server_that_does_not_know_it() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let client = client(&server.address().to_string(), &[]);
     let append = Script::new("return redis.call('RPUSH', KEYS[1], ARGV[1])");
@@ -83,7 +83,7 @@ async fn a_script_is_sent_in_full_to_a_server_that_does_not_know_it() {
 
 #[tokio::test]
 async fn a_server_that_comes_back_is_found_within_a_second() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let mut server = servers::start_durable().await.unwrap();
     let client = client(&server.address().to_string(), &[]);
     client.say(&["SET", "k", "v"]).await.unwrap();
@@ -146,7 +146,7 @@ async fn however_many_callers_wait_there_are_at_most_ten_tries_a_second() {
 
 #[tokio::test]
 async fn callers_of_a_frozen_server_end_at_their_deadlines_and_it_answers_when_it_thaws() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let client = client(
         &server.address().to_string(),
@@ -181,7 +181,7 @@ async fn callers_of_a_frozen_server_end_at_their_deadlines_and_it_answers_when_i
 // deviation: D087
 #[tokio::test]
 async fn what_a_lost_connection_owed_is_not_sent_again() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let client = client(&server.address().to_string(), &[]);
     client.ping().await.unwrap();
@@ -220,7 +220,7 @@ async fn what_a_lost_connection_owed_is_not_sent_again() {
 
 #[tokio::test]
 async fn a_wrong_password_is_told_apart_and_not_repeated() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&["--requirepass", "r1ght"]).await.unwrap();
     let address = server.address().to_string();
     for (password, right) in [("r1ght", true), ("wr0ng", false), ("", false)] {
@@ -238,7 +238,7 @@ async fn a_wrong_password_is_told_apart_and_not_repeated() {
 
 #[tokio::test]
 async fn a_user_may_do_what_the_access_list_says() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let rights = ["acl", "setuser", "app", "on", ">s3cret", "~app:*", "+get", "+set"];
     servers::cli(&server, &rights).unwrap();
@@ -252,7 +252,7 @@ async fn a_user_may_do_what_the_access_list_says() {
 
 #[tokio::test]
 async fn a_database_is_selected_on_every_connection() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let mut server = servers::start_durable().await.unwrap();
     let client = client(&server.address().to_string(), &[("db", "3")]);
     client.say(&["SET", "k", "v"]).await.unwrap();
@@ -265,7 +265,7 @@ async fn a_database_is_selected_on_every_connection() {
 
 #[tokio::test]
 async fn a_blocking_read_holds_up_nobody_and_ends_with_its_reader() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let client = client(&server.address().to_string(), &[("readTimeout", "100ms")]);
     let mut own = client.open("list", Duration::from_secs(60)).await.unwrap();

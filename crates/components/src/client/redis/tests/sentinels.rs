@@ -55,7 +55,7 @@ async fn until_it_writes_to(client: &Redis, server: &Server, within: Duration) {
 
 #[tokio::test]
 async fn a_switch_before_a_sentinel_is_heard_is_not_missed() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let (old, new) = (
         servers::start(&[]).await.unwrap(),
         servers::start(&[]).await.unwrap(),
@@ -81,7 +81,7 @@ async fn a_switch_before_a_sentinel_is_heard_is_not_missed() {
 
 #[tokio::test]
 async fn a_sentinel_that_does_not_let_itself_be_heard_is_left_for_another() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let primary = server.address();
     let silent = StandIn::start(move |command| says(command, primary, 1)).await;
@@ -109,7 +109,7 @@ async fn a_sentinel_that_does_not_let_itself_be_heard_is_left_for_another() {
 
 #[tokio::test]
 async fn a_sentinel_that_hangs_holds_up_no_call_and_is_left_for_another() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let watched = servers::start_sentinels().await.unwrap();
     let proxy = FaultProxy::start(watched.sentinels[0].address()).await.unwrap();
     let settings = [("failover", "true"), NAME];

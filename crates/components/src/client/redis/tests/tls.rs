@@ -74,7 +74,7 @@ fn refused(result: Result<Value>) {
 // deviation: D086
 #[tokio::test]
 async fn a_server_must_prove_its_name_to_an_authority_that_is_trusted() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let authority = Authority::new();
     let server = authority.serve("127.0.0.1", "no").await;
     let file = authority.path("ca.pem");
@@ -88,7 +88,7 @@ async fn a_server_must_prove_its_name_to_an_authority_that_is_trusted() {
 
 #[tokio::test]
 async fn the_name_in_the_certificate_may_be_said() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let authority = Authority::new();
     let server = authority.serve("redis.example", "no").await;
     let file = authority.path("ca.pem");
@@ -100,7 +100,7 @@ async fn the_name_in_the_certificate_may_be_said() {
 
 #[tokio::test]
 async fn a_client_may_have_to_show_a_certificate_and_a_renewed_one_counts() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let authority = Authority::new();
     let server = authority.serve("127.0.0.1", "yes").await;
     authority.certify("client");
@@ -148,7 +148,7 @@ async fn a_client_may_have_to_show_a_certificate_and_a_renewed_one_counts() {
 
 #[tokio::test]
 async fn a_server_without_tls_is_told_apart() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     // It waits for the end of what it takes for a command.
     let error = ask(&server, &[("tlsSkipVerify", "true"), ("dialTimeout", "500ms")])

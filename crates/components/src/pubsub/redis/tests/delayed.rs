@@ -6,7 +6,7 @@ const DELAY: &[(&str, &str)] = &[("delayInSeconds", "1")];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn delayed_events_wait_in_a_sorted_set_and_each_is_moved_once_by_whoever_is_there() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let (first, second) = (on(&server, json!({})).await, on(&server, json!({})).await);
     let mut subscribers = [first.subscribe("t").await, second.subscribe("t").await];
@@ -39,7 +39,7 @@ async fn delayed_events_wait_in_a_sorted_set_and_each_is_moved_once_by_whoever_i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_that_are_due_come_in_the_order_of_their_times() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let subject = on(&server, json!({"concurrency": "1"})).await;
     for (text, delay) in [("c", "2"), ("a", "1"), ("b", "1")] {
@@ -57,7 +57,7 @@ async fn events_that_are_due_come_in_the_order_of_their_times() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_publisher_moves_events_that_nobody_of_ours_subscribed_to_and_then_no_more() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let subject = on(&server, json!({"maxLenApprox": "5"})).await;
     subject.publish_with("t", "later", DELAY).await.unwrap();
@@ -72,7 +72,7 @@ async fn the_publisher_moves_events_that_nobody_of_ours_subscribed_to_and_then_n
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_moves_what_a_publisher_that_is_gone_left() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let (gone, subject) = (on(&server, json!({})).await, on(&server, json!({})).await);
     let mut subscriber = subject.subscribe("t").await;

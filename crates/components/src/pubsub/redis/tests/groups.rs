@@ -5,7 +5,7 @@ use crate::pubsub::queue::Place;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stream_group_and_field_are_those_of_go_sidecars() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let subject = on(&server, json!({})).await;
     let id = subject.publish("t1", "{}").await.unwrap();
@@ -33,7 +33,7 @@ async fn stream_group_and_field_are_those_of_go_sidecars() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_is_cut_to_about_the_length_of_the_settings() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     ask(&server, &["config", "set", "stream-node-max-entries", "10"]);
     let subject = on(&server, json!({"maxLenApprox": "20"})).await;
@@ -52,7 +52,7 @@ async fn a_topic_is_cut_to_about_the_length_of_the_settings() {
 // deviation: D128
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_is_shared_with_a_go_sidecar() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let settings = json!({"processingTimeout": "400ms", "redeliverInterval": "100ms", "ackDeadline": "0"});
     let subject = on(&server, settings).await;
@@ -94,7 +94,7 @@ async fn a_group_is_shared_with_a_go_sidecar() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_dead_consumer_had_goes_to_another_with_its_attempts() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let settings = json!({
         "processingTimeout": "500ms", "redeliverInterval": "100ms", "redeliveryBackoff": "1ms", "ackDeadline": "0"
@@ -128,7 +128,7 @@ async fn what_a_dead_consumer_had_goes_to_another_with_its_attempts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_another_consumer_took_over_is_let_go() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let subject = on(&server, json!({"processingTimeout": "150ms", "ackDeadline": "0"})).await;
     let mut subscriber = subject.subscribe("t").await;
@@ -145,7 +145,7 @@ async fn an_event_that_another_consumer_took_over_is_let_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_a_subscription_leaves_nothing_running_and_its_events_to_others() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let settings = json!({"redeliverInterval": "100ms", "concurrency": "1"});
     let (first, second) = (on(&server, settings.clone()).await, on(&server, settings).await);
@@ -187,7 +187,7 @@ async fn the_end_of_a_subscription_leaves_nothing_running_and_its_events_to_othe
 
 #[tokio::test(flavor = "multi_thread")]
 async fn consumers_that_crashed_long_ago_are_forgotten_and_others_are_not() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let subject = on(&server, json!({})).await;
     subject.publish("t", "x").await.unwrap();
@@ -222,7 +222,7 @@ async fn consumers_that_crashed_long_ago_are_forgotten_and_others_are_not() {
 // deviation: D127
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_event_comes_again_soon_and_ends_in_the_dead_letter_topic() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let subject = on(&server, json!({"maxDeliveries": "3", "redeliveryBackoff": "1ms"})).await;
     let mut subscriber = subject.try_subscribe("t", "dead", Metadata::new()).await.unwrap();
@@ -252,7 +252,7 @@ async fn a_failed_event_comes_again_soon_and_ends_in_the_dead_letter_topic() {
 // deviation: D126
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_that_are_no_events_go_to_the_dead_letter_topic_as_they_are() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let subject = on(&server, json!({"maxDeliveries": "0"})).await;
     let mut subscriber = subject.try_subscribe("t", "dead", Metadata::new()).await.unwrap();
@@ -274,7 +274,7 @@ async fn entries_that_are_no_events_go_to_the_dead_letter_topic_as_they_are() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_is_moved_once_however_often_that_is_asked() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let subject = on(&server, json!({})).await;
     let mut subscriber = subject.subscribe("t").await;
@@ -311,7 +311,7 @@ async fn a_dead_letter_is_moved_once_however_often_that_is_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_for_once_begins_now_and_leaves_nothing_behind() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let subject = on(&server, json!({"redeliveryBackoff": "1ms"})).await;
     subject.publish("t", "before").await.unwrap();

@@ -17,7 +17,7 @@ fn unanswered() -> Faults {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_connected_before_the_first_use() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let subject = on(&server, json!({})).await;
     let clients = ask(&server, &["client", "list"]);
@@ -28,7 +28,7 @@ async fn nothing_is_connected_before_the_first_use() {
 // deviation: D124
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_away_is_no_hindrance_to_opening_and_is_found_when_it_comes() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let mut server = servers::start_durable().await.unwrap();
     server.kill();
     let subject = on(&server, json!({})).await;
@@ -52,7 +52,7 @@ async fn a_server_that_is_away_is_no_hindrance_to_opening_and_is_found_when_it_c
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_killed_and_comes_back_loses_nothing_and_repeats_nothing_that_is_done() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let mut server = servers::start_durable().await.unwrap();
     let subject = on(&server, json!({"redeliveryBackoff": "1ms"})).await;
     let mut subscriber = subject.subscribe("t").await;
@@ -98,7 +98,7 @@ async fn a_server_that_is_killed_and_comes_back_loses_nothing_and_repeats_nothin
 // deviation: D125
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_that_the_server_lost_is_made_again_and_misses_nothing() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let mut server = servers::start(&[]).await.unwrap();
     let subject = on(&server, json!({})).await;
     let mut subscriber = subject.subscribe("t").await;
@@ -124,7 +124,7 @@ async fn a_group_that_the_server_lost_is_made_again_and_misses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_on_its_way_over_a_lost_connection_comes_at_once() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let proxy = FaultProxy::start(server.address()).await.unwrap();
     let subject = at(&proxy.address().to_string(), json!({})).await;
@@ -152,7 +152,7 @@ async fn what_was_on_its_way_over_a_lost_connection_comes_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_whose_answer_is_lost_is_unavailable_and_not_published_again() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let proxy = FaultProxy::start(server.address()).await.unwrap();
     let subject = at(&proxy.address().to_string(), json!({})).await;
@@ -175,7 +175,7 @@ async fn an_event_whose_answer_is_lost_is_unavailable_and_not_published_again() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn publishing_does_not_wait_for_readers_and_ends_with_its_caller() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let subject = on(&server, json!({})).await;
     let _subscribers = [subject.subscribe("a").await, subject.subscribe("b").await];
@@ -199,7 +199,7 @@ async fn publishing_does_not_wait_for_readers_and_ends_with_its_caller() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_another_kind_is_an_error_and_subscriptions_wait_for_its_end() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let subject = on(&server, json!({})).await;
     ask(&server, &["set", "t", "text"]);
@@ -219,7 +219,7 @@ async fn a_key_of_another_kind_is_an_error_and_subscriptions_wait_for_its_end() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_does_not_wait_for_a_server_that_says_nothing() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let subject = on(&server, json!({"readTimeout": "-1"})).await;
     let mut subscriber = subject.subscribe("t").await;
@@ -235,7 +235,7 @@ async fn the_end_does_not_wait_for_a_server_that_says_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_away_is_tried_no_more_than_ten_times_a_second_whatever_reads_from_it() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let proxy = FaultProxy::start(server.address()).await.unwrap();
     let subject = at(&proxy.address().to_string(), json!({})).await;
@@ -265,7 +265,7 @@ async fn a_server_that_is_away_is_tried_no_more_than_ten_times_a_second_whatever
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_password_is_said_on_the_connection_for_reading_too() {
-    needs_server!();
+    needs!(servers::PROGRAM);
     let server = servers::start(&["--requirepass", "p4ss"]).await.unwrap();
     let subject = on(&server, json!({"redisPassword": "p4ss"})).await;
     let mut subscriber = subject.subscribe("t").await;
