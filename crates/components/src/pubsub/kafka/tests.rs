@@ -9,7 +9,7 @@ use std::{
 use futures::FutureExt;
 use layotto_core::{
     Component, Context, Error, ErrorKind, Metadata, Open,
-    pubsub::{EPHEMERAL, Outcome, PubSub, Publish, Subscribe},
+    pubsub::{EPHEMERAL, Outcome},
 };
 use layotto_testkit::{
     needs,
@@ -24,26 +24,17 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 use super::Kafka;
-use crate::pubsub::probe::{Delivered, Probe, Subscriber, retry};
+use crate::pubsub::probe::{self, Delivered, Subscriber, kind, retry, texts};
 
 mod commits;
 
 /// How long an end may take, whatever the broker does.
 const FAREWELL: Duration = Duration::from_secs(3);
 
-/// A component in a process of its own, as far as the broker can tell.
-struct Subject {
-    broker: Arc<Kafka>,
-    cx: Context,
-    _folder: TempDir,
-}
+type Subject = probe::Subject<Kafka>;
 
 async fn on(server: &Server, settings: Value) -> Subject {
     at(&server.address().to_string(), settings).await
@@ -67,33 +58,13 @@ async fn try_at(brokers: &str, mut settings: Value) -> Result<Subject, Error> {
 }
 
 impl Subject {
-    async fn publish(&self, topic: &str, text: &str) -> Result<String, Error> {
-        self.publish_with_key(topic, text, None).await
-    }
-
-    async fn publish_with_key(&self, topic: &str, text: &str, key: Option<&str>) -> Result<String, Error> {
-        let key = key.map(|key| ("partitionKey".to_owned(), key.to_owned()));
-        let message = Publish {
-            topic: topic.to_owned(),
-            data: text.to_owned().into(),
-            metadata: key.into_iter().collect(),
-        };
-        Ok(soon(self.broker.publish(message)).await?.unwrap())
+    async fn publish_with_key(&self, topic: &str, text: &str, key: &str) -> Result<String, Error> {
+        let id = self.publish_with(topic, text, &[("partitionKey", key)]).await?;
+        Ok(id.unwrap())
     }
 
     async fn try_subscribe(&self, topic: &str, group: &str, metadata: Metadata) -> Result<Subscriber, Error> {
-        let (sender, deliveries) = mpsc::channel(1024);
-        let subscribe = Subscribe {
-            topic: topic.to_owned(),
-            group: group.to_owned(),
-            dead_letter_topic: String::new(),
-            metadata,
-            handler: Arc::new(Probe::new(sender)),
-        };
-        Ok(Subscriber {
-            deliveries,
-            _subscription: soon(self.broker.subscribe(subscribe)).await?,
-        })
+        self.subscribe_with(topic, (group, ""), metadata).await
     }
 
     async fn subscribe(&self, topic: &str, group: &str) -> Subscriber {
@@ -104,23 +75,6 @@ impl Subject {
         let metadata = Metadata::from([(EPHEMERAL.to_owned(), "true".to_owned())]);
         self.try_subscribe(topic, "once", metadata).await.unwrap()
     }
-
-    /// Ends the process in order. To be called while the server is there, which is asked to note
-    /// where the groups are.
-    async fn end(&self) {
-        self.broker.close().await.unwrap();
-        self.cx.shutdown.cancel();
-        self.cx.tasks.close();
-        soon(self.cx.tasks.wait()).await;
-    }
-}
-
-fn kind<T>(result: Result<T, Error>) -> Option<ErrorKind> {
-    result.err().map(|error| error.kind())
-}
-
-fn texts(range: std::ops::Range<usize>) -> Vec<String> {
-    range.map(|number| format!("{number:03}")).collect()
 }
 
 /// A client that is not ours.
@@ -152,10 +106,7 @@ async fn two_keys(subject: &Subject, topic: &str) -> (String, String) {
     let mut first: Option<(String, String)> = None;
     for number in 0..100 {
         let key = format!("k{number}");
-        let id = subject
-            .publish_with_key(topic, "warm-up", Some(&key))
-            .await
-            .unwrap();
+        let id = subject.publish_with_key(topic, "warm-up", &key).await.unwrap();
         let partition = id.split('/').nth(1).unwrap().to_owned();
         match &first {
             None => first = Some((key, partition)),
@@ -174,7 +125,7 @@ async fn a_failed_event_holds_up_its_partition_and_no_other() {
     let (slow, quick) = two_keys(&subject, "t").await;
     let mut subscriber = subject.subscribe("t", "g").await;
     for (key, text) in [(&slow, "first"), (&slow, "second"), (&quick, "other")] {
-        subject.publish_with_key("t", text, Some(key)).await.unwrap();
+        subject.publish_with_key("t", text, key).await.unwrap();
     }
     let (mut seen, mut attempts) = (Vec::new(), Vec::new());
     while seen.len() < 3 {
@@ -202,7 +153,7 @@ async fn a_record_is_what_other_clients_expect() {
     needs!(kafka::PROGRAM);
     let server = kafka::start(1).await.unwrap();
     let subject = on(&server, json!({})).await;
-    let id = subject.publish_with_key("t", "data", Some("key")).await.unwrap();
+    let id = subject.publish_with_key("t", "data", "key").await.unwrap();
     assert_eq!(id, "t/0/0");
     let other = client(server.address(), "other");
     let mut all = TopicPartitionList::new();
@@ -277,7 +228,7 @@ async fn a_partition_that_a_topic_gets_later_is_read_from_its_beginning() {
     // By a process that knows of the new partition, which has no more records than this one.
     let id = async |key: &str| {
         let publisher = on(&server, json!({})).await;
-        publisher.publish_with_key("t", "early", Some(key)).await.unwrap()
+        publisher.publish_with_key("t", "early", key).await.unwrap()
     };
     let mut number = 0;
     while !id(&format!("k{number}")).await.starts_with("t/1/") {
@@ -348,7 +299,7 @@ async fn what_a_member_does_not_finish_in_time_goes_to_another_with_its_attempts
     let (a, b) = two_keys(&first, "t").await;
     let mut one = first.subscribe("t", "g").await;
     for key in [&a, &b] {
-        first.publish_with_key("t", "slow", Some(key)).await.unwrap();
+        first.publish_with_key("t", "slow", key).await.unwrap();
     }
     let mut held = [soon(one.next()).await, soon(one.next()).await];
     // Each of the two members gets one partition, and so one of the two events.
@@ -388,7 +339,7 @@ async fn an_event_in_hand_at_the_end_is_not_committed_before_it_is_done() {
     let (slow, other) = two_keys(&subject, "t").await;
     let mut subscriber = subject.subscribe("t", "g").await;
     for (key, text) in [(&slow, "done"), (&slow, "in hand"), (&other, "other")] {
-        subject.publish_with_key("t", text, Some(key)).await.unwrap();
+        subject.publish_with_key("t", text, key).await.unwrap();
     }
     let mut held = BTreeMap::new();
     while held.len() < 2 {
