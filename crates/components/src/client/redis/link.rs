@@ -9,7 +9,7 @@ use layotto_core::{ErrorKind, Result};
 use redis::aio::MultiplexedConnection;
 use tokio::{
     sync::watch,
-    time::{Instant, timeout},
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
@@ -47,6 +47,14 @@ impl Spacing {
             *last = Some(now);
         }
         admits
+    }
+
+    /// When a try may begin that is wanted at `at`; it counts.
+    fn reserve(&self, at: Instant) -> Instant {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.map_or(at, |last| at.max(last + PACE));
+        *last = Some(due);
+        due
     }
 }
 
@@ -161,18 +169,24 @@ impl Inner {
     /// The attempt under way, or a new one if it is time for it.
     fn attempt<'a>(self: &Arc<Self>, state: &'a mut State) -> Result<&'a Attempt, Failure> {
         let now = Instant::now();
-        if let Phase::Down(failure, until) = &state.phase
-            && (now < *until || !self.spacing.admits(now))
-        {
-            return Err(failure.clone());
-        }
+        let due = match &state.phase {
+            Phase::Down(failure, until) if state.failures > 0 => {
+                if now < *until || !self.spacing.admits(now) {
+                    return Err(failure.clone());
+                }
+                now
+            }
+            // It was there: who comes too early for another waits for what that finds.
+            Phase::Down(_, until) => self.spacing.reserve(now.max(*until)),
+            _ => now,
+        };
         if !matches!(state.phase, Phase::Connecting(_)) {
             let known = match &state.phase {
                 Phase::Down(failure, _) if state.failures > 0 => Some(failure.clone()),
                 _ => None,
             };
-            state.tried = Some(now);
-            state.phase = Phase::Connecting(self.begin(known));
+            state.tried = Some(due);
+            state.phase = Phase::Connecting(self.begin(known, due));
         }
         match &state.phase {
             Phase::Connecting(attempt) => Ok(attempt),
@@ -180,11 +194,12 @@ impl Inner {
         }
     }
 
-    fn begin(self: &Arc<Self>, known: Option<Failure>) -> Attempt {
+    fn begin(self: &Arc<Self>, known: Option<Failure>, due: Instant) -> Attempt {
         let (sender, outcome) = watch::channel(None);
         let (place, settings) = (Arc::clone(&self.place), Arc::clone(&self.settings));
         let weak = Arc::downgrade(self);
         let task = async move {
+            sleep_until(due).await;
             let opened = place.open(&settings, settings.read_timeout).await;
             if let Some(inner) = weak.upgrade() {
                 sender.send_replace(Some(inner.settle(opened)));
