@@ -171,7 +171,7 @@ async fn serve(
         folder: loaded.dir.clone(),
         directory: process.directory.clone(),
     };
-    let stamps = Stamps::of(loaded);
+    let stamps = Stamps::of(loaded).await?;
     // Before the listeners accept: a request finds the functions that can be had.
     let plane = Plane::start(parts, config, sockets, guests.apply(config));
     let plane = Arc::new(plane.await?);

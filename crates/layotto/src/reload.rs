@@ -54,13 +54,14 @@ pub struct Stamps {
 }
 
 impl Stamps {
-    /// Those of `loaded`, whose folders nobody has read yet. Asks the system, which blocks.
-    pub fn of(loaded: &Loaded) -> Self {
+    /// Those of `loaded`, whose folders nobody has read yet.
+    pub async fn of(loaded: &Loaded) -> anyhow::Result<Self> {
         let folders = loaded.file.as_deref().map(|file| folders(&loaded.config, file));
-        Self {
+        let asked = move || stamp::of_folders(&folders.unwrap_or_default());
+        Ok(Self {
             file: loaded.stamp,
-            folders: stamp::of_folders(&folders.unwrap_or_default()),
-        }
+            folders: tokio::task::spawn_blocking(asked).await?,
+        })
     }
 }
 
