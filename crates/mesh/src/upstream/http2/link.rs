@@ -108,9 +108,14 @@ async fn run(connection: Batched<Connection<Corked<Stream>, Bytes>, Stream>, cou
     let mut connection = pin!(connection);
     let mut window = Window::default();
     let ended = poll_fn(|cx| {
-        window.adapt(connection.as_mut().inner().get_mut(), &counted.life);
+        // First: whoever begins to go both ways after this wakes the task.
         let given_up = counted.life.poll_given_up(cx);
+        window.adapt(connection.as_mut().inner().get_mut(), &counted.life);
         let ended = connection.as_mut().poll(cx);
+        // The host may just have confirmed a change that another waits for.
+        if window.waits() && window.adapt(connection.as_mut().inner().get_mut(), &counted.life) {
+            cx.waker().wake_by_ref();
+        }
         if given_up > 0 && connection.is_clear() {
             counted.told(given_up);
         }

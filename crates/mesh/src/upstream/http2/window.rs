@@ -22,41 +22,56 @@ const WIDE: u32 = 256 * 1024;
 /// How many requests are few.
 const FEW: usize = 2;
 
-/// How long a window stays narrow that was made so for many requests, as each change is told to the host.
+/// How long there must not have been more for a window to become wide.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The window of a connection's streams.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     is_wide: bool,
+    /// Whether the host was not told yet that it is to change.
+    waits: bool,
     /// When there were too many requests for a wide one.
     crowded: Option<Instant>,
 }
 
 impl Window {
-    /// Tells the host where what goes on over the connection asks for another window.
-    pub(super) fn adapt<S>(&mut self, connection: &mut Connection<S, Bytes>, life: &Life)
+    /// Tells the host where what goes on over the connection asks for another window. Returns whether
+    /// it did.
+    pub(super) fn adapt<S>(&mut self, connection: &mut Connection<S, Bytes>, life: &Life) -> bool
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let (requests, two_way) = (life.requests(), life.two_way());
         // Almost always: nobody asks for the time.
         if !self.is_wide && two_way == 0 {
-            return;
+            self.waits = false;
+            return false;
         }
         let wants_wide = self.wants_wide(requests, two_way, Instant::now());
         let size = if wants_wide { WIDE } else { NARROW };
-        // Refused while the host has not confirmed the last change: then it is tried again.
-        if wants_wide != self.is_wide && connection.set_initial_window_size(size).is_ok() {
+        // Refused while the host has not confirmed the last change.
+        let is_told = wants_wide != self.is_wide && connection.set_initial_window_size(size).is_ok();
+        if is_told {
             self.is_wide = wants_wide;
         }
+        self.waits = wants_wide != self.is_wide;
+        is_told
     }
 
+    /// Whether the host is to be told something as soon as it has confirmed the last change.
+    pub(super) fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// Crowding makes no window narrow that is wide: a host may have used more than the narrow one, and
+    /// would wait until that is read.
     fn wants_wide(&mut self, requests: usize, two_way: usize, now: Instant) -> bool {
         if requests > FEW {
             self.crowded = Some(now);
         }
-        two_way > 0 && self.crowded.is_none_or(|crowded| now - crowded >= PAUSE)
+        let has_room = self.crowded.is_none_or(|crowded| now - crowded >= PAUSE);
+        two_way > 0 && (self.is_wide || has_room)
     }
 }
 
@@ -76,6 +91,11 @@ mod tests {
             "there were many just now"
         );
         assert!(window.wants_wide(1, 1, begun + PAUSE));
+        window.is_wide = true;
+        assert!(
+            window.wants_wide(FEW + 1, 1, begun + PAUSE),
+            "what was promised holds"
+        );
         assert!(!window.wants_wide(1, 0, begun + PAUSE));
     }
 }
