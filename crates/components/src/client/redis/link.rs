@@ -48,14 +48,6 @@ impl Spacing {
         }
         admits
     }
-
-    /// When a try may begin that is wanted at `at`; it counts.
-    fn reserve(&self, at: Instant) -> Instant {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = last.map_or(at, |last| at.max(last + PACE));
-        *last = Some(due);
-        due
-    }
 }
 
 /// A connection that all calls share; clones are the same link.
@@ -176,8 +168,8 @@ impl Inner {
                 }
                 now
             }
-            // It was there: who comes too early for another waits for what that finds.
-            Phase::Down(_, until) => self.spacing.reserve(now.max(*until)),
+            // It was there: who comes too early for another waits a moment for what that finds.
+            Phase::Down(_, until) => now.max(*until),
             _ => now,
         };
         if !matches!(state.phase, Phase::Connecting(_)) {

@@ -108,6 +108,8 @@ impl Sentinels {
     pub(super) fn left(self: &Arc<Self>, named: Named) -> impl Future<Output = ()> + use<> {
         let mut left = self.switches.left.subscribe();
         let address = named.address.clone();
+        // Older connections may lead to another server, of whose end nobody heard.
+        self.switches.compare(&self.primary, &named);
         // Before a sentinel is heard, whose answer is compared with it.
         self.switches.uses(named);
         let hearing = self.hearing();
