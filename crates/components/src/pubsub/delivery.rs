@@ -11,6 +11,7 @@ use layotto_core::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::unconstrained,
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -158,10 +159,10 @@ impl<S: Source> Delivery<S> {
             let slot = slot.expect("invariant: nobody closes the slots");
             let taken = self.next().await;
             let mut delivering = Box::pin(Arc::clone(self).deliver(taken, slot));
-            // Begun here: the handler takes its place before it is asked whether there is another,
-            // handlers begin in the order of the messages, and messages that wait together need no
-            // turn of the scheduler each.
-            if futures::poll!(&mut delivering).is_pending() {
+            // Begun here, whatever is left of the task's budget: the handler takes its place before it is
+            // asked whether there is another, handlers begin in the order of the messages, and messages
+            // that wait together need no turn of the scheduler each.
+            if futures::poll!(unconstrained(&mut delivering)).is_pending() {
                 self.tasks.spawn(delivering);
             }
         }

@@ -78,15 +78,19 @@ impl Session<'_> {
     /// Commits all there is, before the group is left.
     pub(super) async fn say_last(&mut self) {
         let said = async {
-            while self.commit(true) {
+            loop {
+                let was_on_its_way = self.committing.is_some();
+                if !self.commit(true) {
+                    return;
+                }
                 let Some(commit) = answer(&mut self.committing).await else {
-                    return true;
+                    return;
                 };
-                if !self.committed(commit) {
-                    return false;
+                // What was sent before was not all there is.
+                if !self.committed(commit) && !was_on_its_way {
+                    return;
                 }
             }
-            true
         };
         if timeout(LAST_COMMIT, said).await.is_err() {
             tracing::warn!(

@@ -286,6 +286,8 @@ impl Session<'_> {
             .map_err(|error| failure::of("cannot give up partitions", error))?;
         self.parts.values_mut().for_each(Part::unassign);
         self.standing = Standing::Out;
+        // Nobody hears any more what becomes of what is on its way.
+        self.is_in_doubt |= self.committing.is_some();
         (self.commit_at, self.committing) = (None, None);
         Ok(())
     }
