@@ -27,6 +27,16 @@ fn say(server: &Server, words: &[&str]) -> String {
     servers::cli(server, words).unwrap().trim().to_owned()
 }
 
+/// Milliseconds since 1970.
+fn now() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}
+
+/// When a key ends, in milliseconds since 1970.
+fn end(server: &Server, key: &str) -> i64 {
+    say(server, &["pexpiretime", key]).parse().unwrap()
+}
+
 fn token(grant: Grant) -> u64 {
     match grant {
         Grant::Acquired { fencing_token } => fencing_token.unwrap(),
@@ -40,12 +50,15 @@ async fn a_grant_looks_as_that_of_a_go_sidecar_with_a_fence_beside_it() {
     needs!(servers::PROGRAM);
     let server = servers::start(&[]).await.unwrap();
     let locks = locks(&server).await;
+    let begun = now();
     let granted = token(locks.try_lock(&owned("a"), LEASE).await.unwrap());
+    let lasts = begun + 30_000..=now() + 30_000;
     assert_eq!(say(&server, &["get", "lock|||app||res"]), "a");
-    assert_eq!(say(&server, &["ttl", "lock|||app||res"]), "30");
+    let ends = end(&server, "lock|||app||res");
+    assert!(lasts.contains(&ends), "{ends}, not in {lasts:?}");
     let fence = "lock|||app||res|||fence";
     assert_eq!(say(&server, &["hget", fence, "token"]), granted.to_string());
-    assert_eq!(say(&server, &["ttl", fence]), "630");
+    assert_eq!(end(&server, fence) - ends, 600_000);
     assert_eq!(say(&server, &["dbsize"]), "2");
     // What a Go sidecar does to unlock.
     say(&server, &["del", "lock|||app||res"]);
@@ -65,9 +78,11 @@ async fn the_lock_of_a_go_sidecar_is_respected_and_has_no_token() {
         assert_eq!(locks.try_lock(&owned("b"), LEASE).await.unwrap(), Grant::Busy);
         let (status, token) = locks.keep_alive(&owned("b"), LEASE).await.unwrap();
         assert_eq!((status, token), (Status::BelongsToOthers, None));
+        let begun = now();
         let (status, token) = locks.keep_alive(&owned(owner), LEASE).await.unwrap();
         assert_eq!((status, token), (Status::Success, None));
-        assert_eq!(say(&server, &["ttl", "lock|||app||res"]), "30");
+        let lasts = begun + 30_000..=now() + 30_000;
+        assert!(lasts.contains(&end(&server, "lock|||app||res")));
         assert_eq!(locks.unlock(&owned("b")).await.unwrap(), Status::BelongsToOthers);
         assert_eq!(locks.unlock(&owned(owner)).await.unwrap(), Status::Success);
     }
