@@ -46,7 +46,8 @@ pub(crate) struct Port {
     pub(crate) to: mpsc::Sender<Piece>,
 }
 
-/// An exchange. Dropping it ends the exchange, and the guest is told of the end.
+/// An exchange. Dropping it ends the exchange, and the guest is told of the end; unless the whole reply
+/// has gone, what the guest has under way ends, too.
 #[derive(Debug)]
 pub struct Exchange {
     request_head: Option<oneshot::Receiver<Headers>>,
@@ -56,7 +57,7 @@ pub struct Exchange {
     /// It was answered by the guest, and that was heard.
     is_answered: bool,
     lanes: [Option<Lane>; 2],
-    _alive: oneshot::Sender<()>,
+    alive: oneshot::Sender<()>,
 }
 
 /// The head of a reply, which the guest has yet to see.
@@ -102,7 +103,7 @@ impl Exchange {
             stop,
             is_answered: false,
             lanes,
-            _alive: alive,
+            alive,
         };
         let ends = Ends {
             heads: [Some(request_in), Some(response_in)],
@@ -155,6 +156,13 @@ impl Exchange {
     pub fn has_stopped(&mut self) -> Option<Stop> {
         let stop = self.stop.try_recv().ok()?;
         Some(self.hears(stop))
+    }
+
+    /// Ends it with a reply that has gone whole, where the guest does not look at the body and so does
+    /// not see the end of that.
+    pub fn finish(self) {
+        // The guest may have failed meanwhile.
+        self.alive.send(()).ok();
     }
 
     fn hears(&mut self, stop: Stop) -> Stop {

@@ -8,6 +8,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream, stream::BoxStream};
+use tokio::sync::Notify;
 use wasmtime::{Store, Val, ValType};
 
 use crate::{
@@ -27,6 +28,8 @@ use crate::{
 pub(crate) struct Fake {
     pub(crate) logs: Mutex<Vec<(String, Level, String)>>,
     pub(crate) asked: Mutex<Vec<String>>,
+    /// What the state `later` waits for.
+    pub(crate) later: Notify,
 }
 
 impl Fake {
@@ -59,6 +62,10 @@ impl Host for Fake {
             "missing" => Ok(Bytes::new()),
             "broken" => Err(Failure::Failed("broken".to_owned())),
             "never" => std::future::pending().await,
+            "later" => {
+                self.later.notified().await;
+                Ok(Bytes::new())
+            }
             key => Ok(format!("value of {key}").into()),
         }
     }

@@ -12,7 +12,7 @@ use self::side::{Held, Moved, Side};
 use super::{CallError, Counted, Place, Plugin};
 use crate::{
     Headers,
-    caller::Caller,
+    caller::{Caller, Left},
     calls::News,
     exchange::{Ends, Exchange, Piece, Response, Stop},
     guest::Guest,
@@ -46,7 +46,7 @@ const CALLBACKS: [[&str; 3]; 2] = [
 ];
 
 enum Event {
-    Gone,
+    Left(Left),
     Head(Response),
     Moved(usize, Moved),
     News(News),
@@ -154,7 +154,8 @@ impl Course {
                 return Err(Fail::Other(CallError::Stuck));
             }
             match self.event().await {
-                Event::Gone => {
+                Event::Left(Left::Served) => break,
+                Event::Left(Left::Gone) => {
                     self.instance.guest().calls.hang_up();
                     break;
                 }
@@ -216,7 +217,7 @@ impl Course {
             pending().await
         };
         tokio::select! {
-            () = caller.gone() => Event::Gone,
+            left = caller.left() => Event::Left(left),
             head = head => Event::Head(head),
             moved = request.moves() => Event::Moved(REQUEST, moved),
             moved = reply.moves() => Event::Moved(REPLY, moved),

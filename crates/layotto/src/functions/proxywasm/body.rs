@@ -144,7 +144,8 @@ impl HttpBody for Filtered {
 /// A body that the guest does not look at; it hears of its end.
 pub struct Kept {
     inner: Body,
-    _exchange: Exchange,
+    /// Until the body has ended.
+    exchange: Option<Exchange>,
 }
 
 impl Kept {
@@ -152,7 +153,7 @@ impl Kept {
     pub fn new(inner: Body, exchange: Exchange) -> Self {
         Self {
             inner,
-            _exchange: exchange,
+            exchange: Some(exchange),
         }
     }
 }
@@ -165,7 +166,14 @@ impl HttpBody for Kept {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.get_mut().inner).poll_frame(cx)
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));
+        // Who knows of the end does not ask once more.
+        let ended = frame.is_none() || this.inner.is_end_stream();
+        if let Some(exchange) = this.exchange.take_if(|_| ended) {
+            exchange.finish();
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,5 +1,7 @@
 //! How exchanges end that pass a guest, and how guests come and go.
 
+use std::time::Duration;
+
 use super::{
     super::{
         host::{Host, answer, closed},
@@ -59,6 +61,51 @@ async fn a_client_that_leaves_ends_what_the_guest_asked_for() {
     closed(host.given_up(Ask::get("/").http1(web)).await).await;
     running.wait_for_log("guest: done").await;
     assert_eq!(running.logged("panicked"), 0);
+}
+
+#[tokio::test]
+async fn the_end_of_a_reply_ends_nothing_that_the_guest_asked_for() {
+    // It does not look at bodies; the answer to its call comes after the reply has gone.
+    let (host, peer) = (Host::start().await, Peer::start("up").await);
+    let mut guest = Guest::new();
+    let slow = guest.text("slow");
+    let headers = guest.headers(&[(":method", "GET"), (":path", "/asked"), (":authority", "a")]);
+    let (done, answered) = (guest.text("guest: done"), guest.text("guest: answered"));
+    let asks = format!(
+        "(call $http_call {slow} {headers} (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+            (i32.const 60000) (i32.const 24))"
+    );
+    let guest = guest
+        .on("proxy_on_response_headers", 3, &asks)
+        .on(
+            "proxy_on_http_call_response",
+            5,
+            &format!("(if (local.get $2) (then (drop (call $log (i32.const 2) {answered}))))"),
+        )
+        .on(
+            "proxy_on_done",
+            1,
+            &format!("(drop (call $log (i32.const 2) {done})) (i32.const 0)"),
+        )
+        .module();
+    let web = free_port();
+    let filters = json!([filter("guest", &json!({"allow_clusters": ["slow"]}))]);
+    let mut plan = Plan::web(web, json!([to("/", "up", json!({}))]))
+        .filters(filters)
+        .cluster("up", [&peer], json!({}));
+    plan.clusters.push(
+        json!({"name": "slow", "type": "SIMPLE", "lb_type": "LB_ROUNDROBIN",
+        "hosts": [{"address": host.address()}]}),
+    );
+    let folder = tempfile::tempdir().unwrap();
+    build(folder.path(), "guest", &guest);
+    let running = plan.run_in(folder, &[]);
+    let reply = Ask::get("/").http1(web).await;
+    assert_eq!(reply.status, 200);
+    running.wait_for_log("guest: done").await;
+    let asked = tokio::time::timeout(Duration::from_secs(20), host.asked()).await;
+    answer(&mut asked.expect("the call goes on"), "").await;
+    running.wait_for_log("guest: answered").await;
 }
 
 #[tokio::test]

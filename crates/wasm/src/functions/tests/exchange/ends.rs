@@ -110,3 +110,57 @@ async fn a_client_that_leaves_ends_the_calls_of_the_guest_at_once() {
     let ended = tokio::time::timeout(Duration::from_secs(20), ended).await;
     assert!(ended.is_ok());
 }
+
+/// Lets a reply go, asks for the state `key` when the answer to a call of its head has come, and waits
+/// for that at the end. It logs the status of the state as a letter.
+fn asks_beside(path: &str, limit: u32, key: &str) -> String {
+    let headers = pairs::encode(&[(":method", "GET"), (":path", path), (":authority", "a")]);
+    let escaped: String = headers.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    let more = format!(
+        r#"(data (i32.const 200) "c") (data (i32.const 208) "s") (data (i32.const 216) "{key}")
+        (data (i32.const 300) "{escaped}")
+        (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+            (call $http_call (i32.const 200) (i32.const 1) (i32.const 300) (i32.const {})
+                (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const {limit}) (i32.const 16)))
+        (func (export "proxy_on_http_call_response") (param i32 i32 i32 i32 i32)
+            (i32.store8 (i32.const 280) (i32.add (i32.const 64) (call $get_state
+                (i32.const 208) (i32.const 1) (i32.const 216) (i32.const {}) (i32.const 16) (i32.const 20))))
+            (drop (call $log (i32.const 2) (i32.const 280) (i32.const 1))))"#,
+        headers.len(),
+        key.len()
+    );
+    filter(&[("done", 1, "(i32.const 0)"), ("log", 1, "")], &more)
+}
+
+#[tokio::test]
+async fn the_end_of_a_reply_that_the_guest_does_not_look_at_ends_nothing_of_its_own() {
+    // The answer to its call comes after the end.
+    let (functions, host) = installed(&asks_beside("/never", 50, "k")).await;
+    let mut exchange = begin(&functions, true).await;
+    exchange.request().await.unwrap();
+    exchange
+        .respond(list(&[(":status", "200")]), false)
+        .await
+        .unwrap();
+    exchange.finish();
+    let told = tokio::time::timeout(Duration::from_secs(10), logged(&host, 3)).await;
+    assert_eq!(told.unwrap(), ["done", "@", "log"]);
+    // It waits in a host function meanwhile.
+    let (functions, host) = installed(&asks_beside("/", 50, "later")).await;
+    let mut exchange = begin(&functions, true).await;
+    exchange.request().await.unwrap();
+    exchange
+        .respond(list(&[(":status", "200")]), false)
+        .await
+        .unwrap();
+    while host.asked.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    exchange.finish();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    host.later.notify_one();
+    let told = tokio::time::timeout(Duration::from_secs(10), logged(&host, 3)).await;
+    assert_eq!(told.unwrap(), ["@", "done", "log"]);
+}
