@@ -174,6 +174,9 @@ impl Course {
                 }
             }
         }
+        // Whoever waits for a head or for more of the reply's body need not wait for what follows.
+        self.far.heads = [None, None];
+        self.sides[REPLY].port = None;
         let _running = self.instance.runs_again();
         let guest = self.instance.guest();
         // What it does now it does for itself; but not for ever.

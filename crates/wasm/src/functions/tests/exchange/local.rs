@@ -4,6 +4,10 @@ use super::*;
 
 /// Answers from `callback`, and does `after`.
 fn answers(callback: &'static str, after: &str) -> String {
+    answering(callback, after, &ALL[6..])
+}
+
+fn answering(callback: &'static str, after: &str, others: &[(&str, usize, &str)]) -> String {
     let more = format!(
         r#"(data (i32.const 200) "no")
         (func (export "proxy_on_{callback}") (param i32 i32 i32) (result i32)
@@ -11,7 +15,7 @@ fn answers(callback: &'static str, after: &str) -> String {
                 (i32.const 0) (i32.const 0) (i32.const -1)) (then unreachable))
             {after})"#
     );
-    filter(&ALL[6..], &more)
+    filter(others, &more)
 }
 
 #[tokio::test]
@@ -55,6 +59,27 @@ async fn a_local_response_takes_the_place_of_the_reply_until_that_has_begun() {
     let mut lane = exchange.response_body().unwrap();
     lane.into.send(data("body", true)).await.unwrap();
     assert_eq!(next(&mut lane).await, "broken");
+}
+
+#[tokio::test]
+async fn a_local_response_to_a_reply_does_not_wait_for_the_end_of_the_guest() {
+    let headers = pairs::encode(&[(":method", "GET"), (":path", "/never"), (":authority", "a")]);
+    let escaped: String = headers.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    let asks = format!(
+        r#"(drop (call $http_call (i32.const 204) (i32.const 1) (i32.const 300) (i32.const {})
+            (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 60000) (i32.const 16)))
+        i32.const 1)
+        (data (i32.const 204) "c") (data (i32.const 300) "{escaped}")
+        (func (export "proxy_on_done") (param i32) (result i32) i32.const 0"#,
+        headers.len()
+    );
+    let answers = answering("response_headers", &asks, &[]);
+    let (functions, _) = installed(&answers).await;
+    let mut exchange = begin(&functions, true).await;
+    exchange.request().await.unwrap();
+    let answered = exchange.respond(list(&[(":status", "200")]), true);
+    let answered = tokio::time::timeout(Duration::from_secs(10), answered).await;
+    assert!(matches!(answered, Ok(Err(Stop::Reply(_)))), "{answered:?}");
 }
 
 /// The code of a local response 403 with the text at 200.
