@@ -2,8 +2,9 @@
 
 mod news;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
 use wasmtime::{ExternType, InstancePre, Linker, Module, ModuleExport, Store, UpdateDeadline, Val};
 
 use crate::{
@@ -16,6 +17,9 @@ use crate::{
     trap::Trap,
     wasi,
 };
+
+/// How long a guest may wait, and the runtime has for what it asks of it, after the end of an exchange.
+pub(crate) const AFTERWARDS: Duration = Duration::from_secs(60);
 
 /// A module that is ready to be instantiated.
 pub(crate) struct Prepared {
@@ -251,12 +255,14 @@ impl Instance {
         })
     }
 
-    /// The guest is told of the end of its context.
+    /// The guest is told of the end of its context; what it waits for then has [`AFTERWARDS`].
     pub(crate) async fn finish(&mut self, context: u32) -> Result<Stream, Trap> {
         self.store.data_mut().done = Done::Pending;
         let ready = self.call_in(context, "proxy_on_done", &[context]).await? != Some(0);
+        let until = Instant::now() + AFTERWARDS;
         while !ready && self.store.data().done == Done::Pending {
-            if !self.next_news().await? {
+            if !self.next_news_before(until).await? {
+                self.store.data_mut().calls.hang_up();
                 break;
             }
         }

@@ -121,6 +121,11 @@ impl Host for Fake {
         let events = first.chain(call.messages.map(Event::Message));
         match call.method.as_str() {
             "Never" => events.chain(stream::pending()).boxed(),
+            "Ticks" => stream::unfold((), |()| async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Some((Event::Message(Bytes::new()), ()))
+            })
+            .boxed(),
             _ => events.chain(stream::iter([trailing, end])).boxed(),
         }
     }

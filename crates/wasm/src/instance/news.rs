@@ -1,5 +1,7 @@
 //! Telling a guest of what it asked of the network.
 
+use tokio::time::{Instant, sleep_until};
+
 use super::{Instance, size};
 use crate::{
     calls::{News, What},
@@ -17,11 +19,28 @@ impl Instance {
         self.store.data_mut().clock.pause();
         let next = self.store.data_mut().calls.next().await;
         self.store.data_mut().clock.resume();
-        let Some(news) = next else {
-            return Ok(false);
+        self.hears_if(next).await
+    }
+
+    /// Likewise, but waits no longer than `until`; `false` after that, too. The guest has its time to
+    /// hear of what came before.
+    pub(super) async fn next_news_before(&mut self, until: Instant) -> Result<bool, Trap> {
+        self.store.data_mut().clock.pause();
+        // In this order: what is there at once would be taken for ever.
+        let next = tokio::select! {
+            biased;
+            () = sleep_until(until) => None,
+            next = self.store.data_mut().calls.next() => next,
         };
-        self.hears(news).await?;
-        Ok(true)
+        self.store.data_mut().clock.resume();
+        self.hears_if(next).await
+    }
+
+    async fn hears_if(&mut self, news: Option<News>) -> Result<bool, Trap> {
+        match news {
+            Some(news) => self.hears(news).await.map(|()| true),
+            None => Ok(false),
+        }
     }
 
     /// Tells the guest.

@@ -3,7 +3,7 @@
 
 mod side;
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{sync::oneshot, time::Instant};
@@ -17,16 +17,13 @@ use crate::{
     exchange::{Ends, Exchange, Piece, Response, Stop},
     guest::Guest,
     host::Asker,
-    instance::Instance,
+    instance::{AFTERWARDS, Instance},
     stream::Request,
     trap::Trap,
 };
 
 /// The most of a body that waits while the guest pauses it, in bytes.
 pub const LONGEST_HELD: usize = 4 << 20;
-
-/// How long the runtime has for what a guest asks of it after the end of an exchange.
-const AFTERWARDS: Duration = Duration::from_secs(60);
 
 const REQUEST: usize = 0;
 const REPLY: usize = 1;

@@ -31,6 +31,7 @@ fn filter(callbacks: &[(&str, usize, &str)], more: &str) -> String {
         ("send_local_response", 8),
         ("close_stream", 1),
         ("http_call", 10),
+        ("grpc_stream", 9),
         ("get_state", 6),
     ]
     .map(|(name, count)| {

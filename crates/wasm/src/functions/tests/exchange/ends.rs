@@ -164,3 +164,35 @@ async fn the_end_of_a_reply_that_the_guest_does_not_look_at_ends_nothing_of_its_
     let told = tokio::time::timeout(Duration::from_secs(10), logged(&host, 3)).await;
     assert_eq!(told.unwrap(), ["@", "done", "log"]);
 }
+
+#[tokio::test]
+async fn a_stream_that_goes_on_does_not_keep_a_guest_that_waits_at_its_end() {
+    let more = r#"(data (i32.const 200) "c") (data (i32.const 208) "s") (data (i32.const 216) "Ticks")
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (call $grpc_stream (i32.const 200) (i32.const 1) (i32.const 208) (i32.const 1)
+                (i32.const 216) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const 16)))"#;
+    let callbacks = [
+        ("grpc_receive", 3, ""),
+        ("done", 1, "(i32.const 0)"),
+        ("log", 1, ""),
+    ];
+    let (functions, host) = installed(&filter(&callbacks, more)).await;
+    let mut exchange = begin(&functions, true).await;
+    exchange.request().await.unwrap();
+    exchange.respond(list(&[(":status", "200")]), true).await.unwrap();
+    logged(&host, 1).await;
+    tokio::time::pause();
+    let mut seconds = 0;
+    while functions.status()[0].running > 0 {
+        assert!(seconds < 90, "{:?}", host.lines());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::task::yield_now().await;
+        seconds += 1;
+    }
+    let lines = host.lines();
+    assert!(lines.len() > 10, "it hears of what comes: {lines:?}");
+    assert_eq!(
+        (lines[0].as_str(), lines.last().unwrap().as_str()),
+        ("done", "log")
+    );
+}
