@@ -121,11 +121,9 @@ impl Instance {
         store.limiter(|guest| guest);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|cx| {
-            cx.data().clock.check().map_err(wasmtime::Error::new)?;
-            // The runtime's own way to yield: it looks for what came over the network, and runs all
-            // that is ready, before it comes back. By a mere wake it would run this guest again and
-            // again, and look at the network once in sixty turns of two milliseconds.
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+            let clock = &cx.data().clock;
+            clock.check().map_err(wasmtime::Error::new)?;
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(clock.turn())))
         });
         let running = prepared.engine.running();
         let instance = prepared.pre.instantiate_async(&mut store).await?;

@@ -48,6 +48,48 @@ async fn an_endless_loop_ends_in_its_time_while_others_are_served() {
     assert!(took < BUDGET + Duration::from_millis(200), "{took:?}");
 }
 
+/// Counts to this number.
+fn counting(id: &str, to: u64) -> String {
+    let count = format!(
+        "(local $i i64)
+        (loop $on
+            (local.set $i (i64.add (local.get $i) (i64.const 1)))
+            (br_if $on (i64.lt_u (local.get $i) (i64.const {to}))))
+        i32.const 0"
+    );
+    function(id, "", &count, "")
+}
+
+/// On one thread, so that each waits for all others.
+#[tokio::test]
+async fn the_time_of_many_that_work_at_once_is_that_of_each() {
+    const MANY: u32 = 24;
+    let (functions, _) = functions();
+    let work = counting("work", 50_000_000);
+    let patient = limited(&work, |config| config.limits.time = Duration::from_secs(60));
+    functions.install("work", patient).await.unwrap();
+    let started = Instant::now();
+    call(&functions, "work").await.unwrap();
+    // Far more than one takes, for other programs use the machine, too; far less than all take.
+    let budget = started.elapsed() * MANY / 3;
+    functions.uninstall("work").unwrap();
+    for (name, text) in [("work", work), ("endless", endless("endless"))] {
+        let config = limited(&text, |config| config.limits.time = budget);
+        functions.install(name, config).await.unwrap();
+    }
+    let works = (0..MANY).map(|_| call(&functions, "work"));
+    let (endless, works) = futures::join!(
+        tokio::spawn({
+            let functions = functions.clone();
+            async move { call(&functions, "endless").await }
+        }),
+        futures::future::join_all(works.map(|work| async { work.await.unwrap() })),
+    );
+    assert_eq!(works.len(), MANY as usize);
+    let error = endless.unwrap().unwrap_err();
+    assert!(matches!(error, CallError::OverTime(_)), "{error:?}");
+}
+
 #[tokio::test]
 async fn one_thread_serves_others_beside_an_endless_loop() {
     let (functions, _) = with(&[&endless("endless"), &says("other", "here")]).await;
