@@ -110,7 +110,7 @@ impl Functions {
     /// Installs the plug-in called `name`. A file that is not there yet is no error: the function
     /// begins when it appears.
     pub async fn install(self: &Arc<Self>, name: &str, config: Config) -> Result<(), InstallError> {
-        let entry = Entry::new(Arc::new(config), self.slots.of(name));
+        let mut entry = Entry::new(Arc::new(config), Arc::default());
         let config = entry.config.clone();
         let counts = entry.counts.clone();
         {
@@ -118,6 +118,8 @@ impl Functions {
             if plugins.contains_key(name) {
                 return Err(InstallError::Registered(name.to_owned()));
             }
+            // Not before: another that gives up the name leaves its slot with it.
+            entry.slot = self.slots.of(name);
             // Its name is taken while it is loaded.
             plugins.insert(name.to_owned(), entry);
         }
@@ -125,9 +127,7 @@ impl Functions {
             Ok(loaded) => self.put(name, &config, loaded),
             Err(InstallError::Source(error)) if error.may_come() => self.failed(name, Some(&config), &error),
             Err(error) => {
-                self.plugins().remove(name);
-                self.slots.leave(name);
-                self.changed();
+                self.give_up(name, &config);
                 return Err(error);
             }
         }
@@ -302,6 +302,17 @@ impl Functions {
         entry.loads += 1;
         entry.problem = None;
         self.route(&plugins);
+    }
+
+    /// Removes what `config` was installed as, unless it was removed or changed meanwhile.
+    fn give_up(&self, name: &str, config: &Arc<Config>) {
+        let mut plugins = self.plugins();
+        let own = |entry: &Entry| Arc::ptr_eq(&entry.config.source, &config.source);
+        if plugins.get(name).is_some_and(own) {
+            plugins.remove(name);
+            self.slots.leave(name);
+            self.route(&plugins);
+        }
     }
 
     /// Shows why `config`, or whatever was to be, does not run.

@@ -8,7 +8,9 @@ use std::{
     task::{Wake, Waker},
 };
 
+use async_trait::async_trait;
 use md5::{Digest, Md5};
+use tokio::sync::Notify;
 
 use super::*;
 use crate::testing::{file, settings, wasm};
@@ -89,6 +91,47 @@ async fn an_invalid_module_is_not_installed() {
         "{error:?}"
     );
     assert!(functions.status().is_empty());
+}
+
+/// A place that has nothing, and says so when it is told to.
+#[derive(Debug, Default)]
+struct Slow {
+    asked: Notify,
+    answers: Notify,
+}
+
+#[async_trait]
+impl Fetch for Slow {
+    fn place(&self) -> String {
+        "slow".to_owned()
+    }
+
+    async fn fetch(&self) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+        self.asked.notify_one();
+        self.answers.notified().await;
+        Err("nothing".into())
+    }
+}
+
+#[tokio::test]
+async fn an_installation_that_fails_late_leaves_what_came_in_its_place() {
+    let (functions, _) = functions();
+    let slow = Arc::new(Slow::default());
+    let mut fails = file("");
+    Arc::make_mut(&mut fails.source).origin = Origin::Remote(slow.clone());
+    let first = tokio::spawn({
+        let functions = functions.clone();
+        async move { functions.install("a", fails).await }
+    });
+    slow.asked.notified().await;
+    functions.uninstall("a").unwrap();
+    install(&functions, "a", &says("f", "here")).await;
+    slow.answers.notify_one();
+    first.await.unwrap().unwrap_err();
+    assert_eq!(status(&functions).name, "a");
+    assert_eq!(call(&functions, "f").await.unwrap(), "here");
+    let slot = functions.plugins()["a"].slot.clone();
+    assert!(Arc::ptr_eq(&functions.filter("a").slot, &slot));
 }
 
 #[tokio::test]
