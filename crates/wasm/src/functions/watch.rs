@@ -1,5 +1,5 @@
 //! Files that change: looked at every now and then, and loaded when two looks saw the same, so that a
-//! file that is still being written is left alone.
+//! file that is still being written is left alone. Functions that nobody calls are found on the way.
 
 use std::{
     fs,
@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::time::{sleep, timeout};
+
 use super::{
     Config, Entry, Functions,
     config::{Origin, Source},
@@ -15,6 +17,9 @@ use super::{
 
 /// How often files are looked at.
 const EVERY: Duration = Duration::from_millis(100);
+
+/// How often it is looked for functions that nobody calls, where there are no files.
+const WITHOUT_FILES: Duration = Duration::from_secs(1);
 
 /// What one look at a file saw: nothing, or what changes with its content.
 type Look = Option<(u64, u64, i64, i64)>;
@@ -26,6 +31,10 @@ pub(super) struct Seen {
     loaded: Look,
     /// The last time.
     last: Look,
+}
+
+fn is_file(entry: &Entry) -> bool {
+    matches!(entry.config.source.origin, Origin::File(_))
 }
 
 fn look(source: &Source) -> Look {
@@ -58,18 +67,27 @@ impl Seen {
 }
 
 impl Functions {
-    /// Loads files that change, until the functions are gone. Without files it does nothing.
+    /// Loads files that change and lets those rest that nobody calls, until the functions are gone.
+    /// Without functions it does nothing.
     pub async fn watch(functions: Weak<Self>) {
         let Some(mut changes) = functions.upgrade().map(|functions| functions.changes()) else {
             return;
         };
         while let Some(functions) = functions.upgrade() {
             functions.look().await;
-            let rests = !functions.has_files();
+            let is_empty = functions.plugins().is_empty();
+            let has_files = functions.has_files();
             drop(functions);
-            if !rests {
-                tokio::time::sleep(EVERY).await;
-            } else if changes.changed().await.is_err() {
+            let told = if has_files {
+                sleep(EVERY).await;
+                Ok(())
+            } else if is_empty {
+                changes.changed().await
+            } else {
+                // It may be told of a file.
+                timeout(WITHOUT_FILES, changes.changed()).await.unwrap_or(Ok(()))
+            };
+            if told.is_err() {
                 return;
             }
         }
@@ -85,11 +103,11 @@ impl Functions {
     }
 
     fn has_files(&self) -> bool {
-        let is_file = |entry: &Entry| matches!(entry.config.source.origin, Origin::File(_));
         self.plugins().values().any(is_file)
     }
 
-    /// Looks at all files once, and loads those that changed and have settled.
+    /// Looks at all files once, and loads those that changed and have settled; lets those rest that
+    /// nobody calls.
     pub(super) async fn look(self: &Arc<Self>) {
         for (name, config) in self.settled().await {
             let entry = self
@@ -107,15 +125,18 @@ impl Functions {
     }
 
     async fn settled(self: &Arc<Self>) -> Vec<(String, Arc<Config>)> {
-        if !self.has_files() {
+        if self.plugins().is_empty() {
             return Vec::new();
         }
         let functions = self.clone();
+        let now = tokio::time::Instant::now().into_std();
         // The disk may be slow.
         let changed = tokio::task::spawn_blocking(move || {
-            functions.rest(Instant::now());
-            let named = |(name, entry): (&String, &Entry)| (name.clone(), entry.config.source.clone());
-            let known: Vec<_> = functions.plugins().iter().map(named).collect();
+            functions.rest(now);
+            let named = |(name, entry): (&String, &Entry)| {
+                is_file(entry).then(|| (name.clone(), entry.config.source.clone()))
+            };
+            let known: Vec<_> = functions.plugins().iter().filter_map(named).collect();
             // Nobody waits for it: requests take the same lock.
             let looks: Vec<_> = known.iter().map(|(_, source)| look(source)).collect();
             let mut plugins = functions.plugins();

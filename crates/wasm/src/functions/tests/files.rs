@@ -338,20 +338,33 @@ impl Wake for Woken {
 }
 
 #[tokio::test(start_paused = true)]
-async fn watching_wakes_for_files_only() {
+async fn watching_wakes_for_functions_only() {
     let folder = tempfile::tempdir().unwrap();
     let (functions, _) = functions();
-    install(&functions, "bytes", &says("f", "one")).await;
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(woken.clone());
+    let mut cx = std::task::Context::from_waker(&waker);
+    let times = || woken.0.load(Relaxed);
     let mut watch = pin!(Functions::watch(Arc::downgrade(&functions)));
-    let mut poll = || watch.as_mut().poll(&mut std::task::Context::from_waker(&waker));
-    assert!(poll().is_pending());
+    assert!(watch.as_mut().poll(&mut cx).is_pending());
     tokio::time::advance(Duration::from_secs(60)).await;
-    assert_eq!(woken.0.load(Relaxed), 0, "nothing to look at");
-    let file = file(folder.path().join("f.wasm"));
-    functions.install("file", file).await.unwrap();
-    assert_eq!(woken.0.load(Relaxed), 1, "the first file");
+    assert_eq!(times(), 0, "nothing to look at");
+    install(&functions, "bytes", &says("f", "one")).await;
+    assert_eq!(times(), 1, "the first function");
+    for (wanted, is_told) in [(2, false), (3, true)] {
+        // It looks, and waits for the time of the next look.
+        let looks = tokio::time::timeout(Duration::from_millis(1500), watch.as_mut());
+        looks.await.unwrap_err();
+        assert!(watch.as_mut().poll(&mut cx).is_pending());
+        match is_told {
+            true => {
+                let file = file(folder.path().join("f.wasm"));
+                functions.install("file", file).await.unwrap();
+            }
+            false => tokio::time::advance(Duration::from_secs(1)).await,
+        }
+        assert_eq!(times(), wanted, "is told of the first file: {is_told}");
+    }
 }
 
 #[tokio::test]
@@ -426,4 +439,20 @@ async fn a_function_that_nobody_calls_lets_go_of_its_code_and_answers_all_the_sa
     assert_eq!(resident_code(folder.path()), 0);
     assert_eq!(call(&functions, "f").await.unwrap(), "here");
     assert_ne!(resident_code(folder.path()), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn functions_without_a_file_rest_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let cached = Settings {
+        cache: Some(folder.path().join("cache")),
+        ..settings()
+    };
+    let functions = Functions::new(cached, Arc::<Fake>::default());
+    install(&functions, "a", &says("f", "here")).await;
+    functions.look().await;
+    assert_ne!(resident_code(folder.path()), 0, "it has only just begun");
+    tokio::time::advance(Duration::from_secs(60)).await;
+    functions.look().await;
+    assert_eq!(resident_code(folder.path()), 0);
 }
