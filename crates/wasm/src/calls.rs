@@ -37,6 +37,8 @@ struct Call {
     context: u32,
     kind: Kind,
     news: BoxStream<'static, What>,
+    /// The guest has the last of it, or is being told.
+    is_over: bool,
 }
 
 /// What a token stands for.
@@ -86,8 +88,10 @@ impl Calls {
     }
 
     /// Makes room for something that holds so many bytes, beside those that are held: `most` in all.
+    /// While a guest is told of an end, it can begin the next.
     pub(crate) fn room(&self, bytes: usize, most: usize) -> Option<Held> {
-        let free = self.under_way.len() < MOST;
+        let going = self.under_way.iter().filter(|call| !call.is_over).count();
+        let free = going < MOST;
         free.then(|| self.hold(bytes, most)).flatten()
     }
 
@@ -111,6 +115,7 @@ impl Calls {
             context,
             kind,
             news,
+            is_over: false,
         });
         token
     }
@@ -206,16 +211,45 @@ impl Calls {
 }
 
 impl Call {
-    fn tells(&self, what: What) -> News {
+    fn tells(&mut self, what: What) -> News {
         let last = match &what {
             What::Http(_) | What::Grpc(Event::Closed(_)) => true,
             What::Grpc(_) => matches!(self.kind, Kind::Unary),
         };
+        self.is_over = last;
         News {
             context: self.context,
             token: self.token,
             what,
             last,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+    use crate::Headers;
+
+    #[tokio::test]
+    async fn a_call_makes_room_for_the_next_when_its_end_is_told() {
+        let mut calls = Calls::default();
+        let events = [Event::Initial(Headers::default()), Event::closed(0, "")];
+        let events = stream::iter(events.map(What::Grpc));
+        calls.begin(1, Kind::Stream(None), events.boxed());
+        for _ in 1..MOST {
+            calls.begin(1, Kind::Http, stream::pending().boxed());
+        }
+        assert!(calls.room(0, 0).is_none());
+        assert!(!calls.next().await.unwrap().last);
+        assert!(calls.room(0, 0).is_none(), "it goes on");
+        let end = calls.next().await.unwrap();
+        assert!(end.last && calls.room(0, 0).is_some());
+        calls.begin(1, Kind::Http, stream::pending().boxed());
+        assert!(calls.room(0, 0).is_none());
+        calls.end(end.token);
+        assert!(calls.room(0, 0).is_none(), "it does not count twice");
     }
 }
