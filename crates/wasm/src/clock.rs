@@ -104,7 +104,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_turn_of_others_does_not_count() {
-        const BUDGET: Duration = Duration::from_millis(100);
+        const BUDGET: Duration = Duration::from_millis(50);
         let mut clock = Clock::start(BUDGET);
         let mut turn = pin!(clock.turn());
         assert!(turn.as_mut().now_or_never().is_none());

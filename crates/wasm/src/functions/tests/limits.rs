@@ -65,7 +65,7 @@ fn counting(id: &str, to: u64) -> String {
 async fn the_time_of_many_that_work_at_once_is_that_of_each() {
     const MANY: u32 = 24;
     let (functions, _) = functions();
-    let work = counting("work", 50_000_000);
+    let work = counting("work", 30_000_000);
     let patient = limited(&work, |config| config.limits.time = Duration::from_secs(60));
     functions.install("work", patient).await.unwrap();
     let started = Instant::now();
