@@ -40,6 +40,10 @@ pub struct Call {
     pub timeout: Option<Duration>,
 }
 
+/// How long a stream of a request's context may be silent. The root context waits as long as it wants
+/// to, once there is a reply: it has no caller who waits for it.
+pub const SILENCE: Duration = Duration::from_secs(300);
+
 /// What comes back, in this order; messages as often as there are any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {

@@ -3,7 +3,7 @@
 
 pub mod grpc;
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::stream;
@@ -20,6 +20,7 @@ use layotto_mesh::{
 };
 use layotto_wasm::{
     Headers,
+    grpc::SILENCE,
     host::{Failure, HttpCall, HttpReply},
 };
 
@@ -34,6 +35,8 @@ pub struct Calls {
     directory: Directory,
     http: Http,
     route: Arc<Route>,
+    /// For streams of gRPC, whose server may have nothing to say for long.
+    patient: Arc<Route>,
 }
 
 impl Calls {
@@ -41,10 +44,21 @@ impl Calls {
     pub fn new(directory: Directory) -> Self {
         // Nothing is upgraded, so there is nothing that a drain would end.
         let (_, watch) = drain::channel();
+        let mut patient = Forward::plain();
+        patient.timeout = SILENCE;
         Self {
             directory,
             http: Http::new(Settings::default(), watch),
             route: Arc::new(Action::Forward(Forward::plain()).into()),
+            patient: Arc::new(Action::Forward(patient).into()),
+        }
+    }
+
+    /// For gRPC with this limit of its own, or none.
+    fn route(&self, limit: Option<Duration>) -> &Arc<Route> {
+        match limit {
+            Some(_) => &self.route,
+            None => &self.patient,
         }
     }
 
@@ -132,4 +146,23 @@ fn request(call: HttpCall) -> Result<Request<Body>, Failure> {
 
 fn failed(text: impl Into<String>) -> Failure {
     Failure::Failed(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_waits_for_the_head_of_its_reply_as_long_as_it_may_be_silent() {
+        let calls = Calls::new(Directory::default());
+        let Action::Forward(forward) = &calls.route(None).action else {
+            panic!("it is sent to a cluster");
+        };
+        assert_eq!(forward.timeout, SILENCE);
+        let minute = Duration::from_secs(60);
+        let Action::Forward(forward) = &calls.route(Some(minute)).action else {
+            panic!("it is sent to a cluster");
+        };
+        assert_eq!(forward.timeout, minute);
+    }
 }

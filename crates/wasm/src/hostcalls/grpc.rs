@@ -12,15 +12,11 @@ use crate::{
     Headers,
     abi::Status,
     calls::{Held, Kind, What},
-    grpc::{self, Messages},
+    grpc::{self, Messages, SILENCE},
     guest::{Guest, ROOT, allows},
     memory::{Cx, Outcome, check, read, text, write_u32},
     pairs,
 };
-
-/// How long a stream of a request's context may be silent. The root context waits as long as it wants
-/// to: it has no caller who waits for it.
-const SILENCE: Duration = Duration::from_secs(300);
 
 /// Where a call or stream goes, as the ABI has it: address and length of each.
 struct To {

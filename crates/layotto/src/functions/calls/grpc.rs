@@ -28,7 +28,7 @@ impl Calls {
     /// Begins a call. It goes on while what comes is asked for; dropping that resets it. A message of
     /// 4 MiB is the longest that comes.
     pub fn grpc(&self, call: Call) -> BoxStream<'static, Event> {
-        let (http, route) = (self.http.clone(), self.route.clone());
+        let (http, route) = (self.http.clone(), self.route(call.timeout).clone());
         let cluster: Option<Arc<Cluster>> = self.directory.clusters().get(&call.cluster).cloned();
         let begun = async move {
             let Some(cluster) = cluster else {
