@@ -20,7 +20,7 @@ use crate::connection::Work;
 pub(super) struct Life {
     /// Requests under way.
     requests: AtomicUsize,
-    /// Requests that went on although their reply had begun.
+    /// Long requests, which may go on beside their replies.
     two_way: AtomicUsize,
     /// Whether it is us who end it, once its requests are done.
     retired: AtomicBool,
@@ -52,7 +52,7 @@ impl Life {
         self.requests.load(Relaxed)
     }
 
-    /// How many requests went on although their reply had begun; more of them wake the task that
+    /// How many long requests there are, which may go on beside their replies; more of them wake the task that
     /// [`Life::poll_given_up`] was called from.
     pub(super) fn two_way(&self) -> usize {
         self.two_way.load(SeqCst)
@@ -109,20 +109,33 @@ impl Life {
     }
 }
 
-/// Counts a request that went on although its reply had begun, until it is dropped.
+/// A request that may go on beside its reply: counts, from its beginning until it is dropped.
 #[derive(Debug)]
-pub(super) struct TwoWay(Arc<Life>);
+pub(super) struct TwoWay {
+    life: Arc<Life>,
+    is_begun: AtomicBool,
+}
 
 impl TwoWay {
-    pub(super) fn begin(life: &Arc<Life>) -> Self {
-        life.two_way.fetch_add(1, SeqCst);
-        life.connection.wake();
-        Self(Arc::clone(life))
+    pub(super) fn new(life: &Arc<Life>) -> Arc<Self> {
+        Arc::new(Self {
+            life: Arc::clone(life),
+            is_begun: false.into(),
+        })
+    }
+
+    pub(super) fn begin(&self) {
+        if !self.is_begun.swap(true, SeqCst) {
+            self.life.two_way.fetch_add(1, SeqCst);
+            self.life.connection.wake();
+        }
     }
 }
 
 impl Drop for TwoWay {
     fn drop(&mut self) {
-        self.0.two_way.fetch_sub(1, SeqCst);
+        if *self.is_begun.get_mut() {
+            self.life.two_way.fetch_sub(1, SeqCst);
+        }
     }
 }

@@ -62,7 +62,7 @@ pub(in crate::upstream) struct Place {
     /// Whether the host has a request that it is not done with.
     open: bool,
     /// To its end, not only to that of the request: what the host was promised must hold.
-    two_way: Option<TwoWay>,
+    two_way: Option<Arc<TwoWay>>,
 }
 
 /// Greets the host and waits until it has told its settings: its limit on streams must be known
@@ -158,7 +158,10 @@ impl Lease {
         let sent = sender.send_request(Request::from_parts(head, ()), ended);
         let (reply, stream) = sent.map_err(refused)?;
         self.place.open = true;
-        let mut pump = (!ended).then(|| Pump::new(stream, body));
+        let mut pump = (!ended).then(|| {
+            let two_way = self.place.two_way.insert(TwoWay::new(&self.place.life));
+            Pump::new(stream, body, Arc::clone(two_way))
+        });
         let mut reply = pin!(reply);
         let reply = poll_fn(|cx| {
             if let Some(sending) = &mut pump
@@ -185,7 +188,6 @@ impl Lease {
         }
         // The reader of the reply must not hold up the rest of the request.
         let rest = pump.map(|mut pump| {
-            self.place.two_way = Some(TwoWay::begin(&self.place.life));
             tokio::spawn(async move {
                 if let Err(error) = poll_fn(|cx| pump.poll_send(cx)).await {
                     tracing::debug!(%error, "request broken off");

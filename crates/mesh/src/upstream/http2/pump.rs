@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -9,7 +10,10 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body as HttpBody;
 
-use super::super::{Failure, Fault};
+use super::{
+    super::{Failure, Fault},
+    life::TwoWay,
+};
 use crate::body::Body;
 
 /// A request's body on its way. Dropped before the end, it resets the stream.
@@ -19,14 +23,22 @@ pub(super) struct Pump {
     body: Body,
     /// Read already, waiting for room; and whether it is the last.
     next: Option<(Bytes, bool)>,
+    /// Bytes sent.
+    sent: usize,
+    two_way: Arc<TwoWay>,
 }
 
+/// From how many bytes on a request that is not at its end may go on beside its reply.
+const LONG: usize = 32 * 1024;
+
 impl Pump {
-    pub(super) fn new(stream: SendStream<Bytes>, body: Body) -> Self {
+    pub(super) fn new(stream: SendStream<Bytes>, body: Body, two_way: Arc<TwoWay>) -> Self {
         Self {
             stream,
             body,
             next: None,
+            sent: 0,
+            two_way,
         }
     }
 
@@ -37,10 +49,14 @@ impl Pump {
             if self.next.is_some() && !ready!(self.poll_room(cx)) {
                 return Poll::Ready(Ok(()));
             }
-            if let Some((data, last)) = self.next.take()
-                && (self.stream.send_data(data, last).is_err() || last)
-            {
-                return Poll::Ready(Ok(()));
+            if let Some((data, last)) = self.next.take() {
+                self.sent = self.sent.saturating_add(data.len());
+                if self.sent >= LONG && !last {
+                    self.two_way.begin();
+                }
+                if self.stream.send_data(data, last).is_err() || last {
+                    return Poll::Ready(Ok(()));
+                }
             }
             let frame = match Pin::new(&mut self.body).poll_frame(cx) {
                 Poll::Ready(frame) => frame,

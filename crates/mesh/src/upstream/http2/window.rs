@@ -14,7 +14,8 @@ use super::life::Life;
 /// at least through them to what we say behind them.
 pub(super) const NARROW: u32 = 80 * 1024;
 
-/// From when a reply begins although the request goes on, to its end, where few share the connection. Room is granted
+/// While there is a long request, to the end of its reply, where few share the connection: told before the
+/// narrow one can be used up. Room is granted
 /// anew when a third of it is used, and what is left then must let such a host come as far again, with
 /// what is on its way already.
 const WIDE: u32 = 256 * 1024;
