@@ -173,6 +173,10 @@ impl<S: Source> Delivery<S> {
         loop {
             self.queue.due(&self.clock).await;
             self.handler.ready().await;
+            // What is put back when the subscriber leaves would be taken again in the same turn.
+            if self.dropped.is_cancelled() || self.stop.is_cancelled() {
+                std::future::pending::<()>().await;
+            }
             if let Some(taken) = self.queue.take(self.clock.now()) {
                 return taken;
             }
