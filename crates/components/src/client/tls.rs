@@ -22,6 +22,13 @@ pub(crate) struct Keys {
     pub(crate) key: &'static str,
 }
 
+/// The names that most products use.
+pub(crate) const KEYS: Keys = Keys {
+    authorities: "caCert",
+    certificate: "clientCert",
+    key: "clientKey",
+};
+
 /// The values of these settings, empty where there is none: PEM texts, or files with such.
 pub(crate) struct Given<'a> {
     pub(crate) authorities: &'a str,
@@ -179,6 +186,13 @@ impl Tls {
         }
         Ok(roots)
     }
+}
+
+/// `host` as certificates name it.
+pub(crate) fn server_name(host: &str) -> Result<ServerName<'static>> {
+    ServerName::try_from(host.to_owned()).map_err(|error| {
+        Error::invalid(format!("{host:?} is not a name that a certificate can have")).with_source(error)
+    })
 }
 
 /// Takes any certificate whose key the other side has.

@@ -2,17 +2,11 @@
 
 use std::sync::Arc;
 
-use layotto_core::{Context, Error, Result};
+use layotto_core::{Context, Result};
 use rustls::{ClientConfig, pki_types::ServerName};
 
 use super::settings::Given;
-use crate::client::tls;
-
-const KEYS: tls::Keys = tls::Keys {
-    authorities: "caCert",
-    certificate: "clientCert",
-    key: "clientKey",
-};
+use crate::client::tls::{self, server_name};
 
 /// The settings of TLS, and the name that certificates must have where it is not the host's.
 #[derive(Debug, Clone)]
@@ -34,7 +28,7 @@ impl Tls {
             name => Some(server_name(name)?),
         };
         Ok(Self {
-            settings: tls::Tls::new(&KEYS, &settings, cx)?,
+            settings: tls::Tls::new(&tls::KEYS, &settings, cx)?,
             name,
         })
     }
@@ -52,10 +46,4 @@ impl Tls {
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
         self.settings.texts()
     }
-}
-
-fn server_name(name: &str) -> Result<ServerName<'static>> {
-    ServerName::try_from(name.to_owned()).map_err(|error| {
-        Error::invalid(format!("{name:?} is not a name that a certificate can have")).with_source(error)
-    })
 }
