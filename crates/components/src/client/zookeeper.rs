@@ -1,12 +1,14 @@
-//! ZooKeeper: the session that all components with the same servers and session time-out share.
+//! ZooKeeper: the session that all components with the same servers, session time-out and login
+//! share.
 //!
 //! The shared session holds nothing (no ephemeral node, no watch), so that one whose connection
 //! broke is given up at once and another is opened, at a [pace](Pace): waiting for the library to
 //! reconnect would take longer, and requests made meanwhile would be carried out late.
 
+mod access;
 mod failure;
 mod node;
-mod settings;
+pub(crate) mod settings;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,6 +25,7 @@ use tokio::{
 use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, SessionState};
 
 pub(crate) use self::{
+    access::{Access, Given},
     failure::Failure,
     node::node,
     settings::{Seconds, Unused},
@@ -53,6 +56,7 @@ struct Inner {
     /// `host:port`, with commas in between.
     servers: String,
     session_timeout: Duration,
+    access: Access,
     state: Mutex<State>,
     /// A try to open a session ended.
     changed: Notify,
@@ -71,11 +75,12 @@ struct State {
 }
 
 impl Ensemble {
-    /// The session with `servers`, shared with the other components that have the same servers and
-    /// time-out. Nothing is connected yet.
+    /// The session with `servers`, shared with the other components that have the same servers,
+    /// time-out and access. Nothing is connected yet.
     pub(crate) async fn shared<'a>(
         servers: impl IntoIterator<Item = &'a str>,
         session_timeout: Duration,
+        access: Access,
         cx: &Context,
     ) -> Result<Arc<Self>> {
         let servers = servers
@@ -90,16 +95,17 @@ impl Ensemble {
             return Err(Error::invalid("zookeeper: the session time-out is invalid"));
         }
         let servers = servers.join(",");
-        let target = format!("{servers} {session_timeout:?}");
-        let open = async || Ok(Self::new(servers, session_timeout));
+        let target = format!("{servers} {session_timeout:?} {}", access.identity());
+        let open = async || Ok(Self::new(servers, session_timeout, access));
         cx.shared.get_or_open(&target, open).await
     }
 
-    fn new(servers: String, session_timeout: Duration) -> Self {
+    fn new(servers: String, session_timeout: Duration, access: Access) -> Self {
         Self {
             inner: Arc::new(Inner {
                 servers,
                 session_timeout,
+                access,
                 state: Mutex::default(),
                 changed: Notify::new(),
             }),
@@ -253,8 +259,9 @@ impl Inner {
         let connector = Client::connector()
             .with_session_timeout(session_timeout)
             .with_fail_eagerly();
-        match timeout(CONNECT_TIMEOUT, connector.connect(&self.servers)).await {
-            Ok(session) => Ok(session?),
+        let session = self.access.connect(connector, &self.servers);
+        match timeout(CONNECT_TIMEOUT, session).await {
+            Ok(session) => session,
             Err(_) => Err(zookeeper_client::Error::Timeout.into()),
         }
     }

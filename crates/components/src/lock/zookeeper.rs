@@ -14,13 +14,11 @@ use layotto_core::{
     Component, Context, Error, ErrorKind, Open, Result,
     lock::{Grant, LockStore, Owned, Status},
 };
-use schemars::JsonSchema;
-use serde::Deserialize;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use zookeeper_client::{Client, Error as Cause};
 
 use self::grants::{Grants, Held};
-use crate::client::zookeeper::{EPHEMERAL, Ensemble, Failure, Seconds, Unused, node};
+use crate::client::zookeeper::{EPHEMERAL, Ensemble, Failure, Seconds, Unused, node, settings::settings};
 
 /// The shortest time-out of a session that is asked for. Servers grant no less by default, and a
 /// connection needs time to come back.
@@ -28,24 +26,24 @@ const SHORTEST: Duration = Duration::from_secs(4);
 /// The longest one. Servers grant 40 seconds by default.
 const LONGEST: Duration = Duration::from_secs(86_400);
 
-/// Locks in ZooKeeper, shared with other sidecars, those in Go included. Every lock that is held
-/// takes a session, and so a connection, of its own: for few locks that must be had when a server is
-/// not there. Only the sidecar that got a lock can extend it.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Config {
-    /// The servers, `host:port`, with `;` in between.
-    pub zookeeper_hosts: String,
-    /// Not used, as with Go Layotto.
-    #[serde(default)]
-    pub zookeeper_password: Unused,
-    /// How many seconds the servers keep a session whose connection is gone; that of a lock has a
-    /// time of its own. Default 5.
-    #[serde(default, rename = "SessionTimeout")]
-    pub session_timeout: Seconds,
-    /// Not used: the log has its own levels.
-    #[serde(default, rename = "LogInfo")]
-    pub log_info: Unused,
+settings! {
+    /// Locks in ZooKeeper, shared with other sidecars, those in Go included. Every lock that is held
+    /// takes a session, and so a connection, of its own: for few locks that must be had when a server is
+    /// not there. Only the sidecar that got a lock can extend it.
+    pub struct Config {
+        /// The servers, `host:port`, with `;` in between.
+        pub zookeeper_hosts: String,
+        /// Not used, as with Go Layotto.
+        #[serde(default)]
+        pub zookeeper_password: Unused,
+        /// How many seconds the servers keep a session whose connection is gone; that of a lock has a
+        /// time of its own. Default 5.
+        #[serde(default, rename = "SessionTimeout")]
+        pub session_timeout: Seconds,
+        /// Not used: the log has its own levels.
+        #[serde(default, rename = "LogInfo")]
+        pub log_info: Unused,
+    }
 }
 
 /// A lock store in ZooKeeper.
@@ -62,8 +60,8 @@ impl Open for Zookeeper {
     type Config = Config;
 
     async fn open(config: Config, cx: Context) -> Result<Self> {
-        let servers = config.zookeeper_hosts.split(';');
-        let ensemble = Ensemble::shared(servers, config.session_timeout.into(), &cx).await?;
+        let (servers, access) = (config.zookeeper_hosts.split(';'), config.access(&cx)?);
+        let ensemble = Ensemble::shared(servers, config.session_timeout.into(), access, &cx).await?;
         // What is held outlives a component that is opened anew.
         let open = async || Ok(Grants::default());
         let grants = cx.shared.get_or_open(ensemble.servers(), open).await?;

@@ -14,29 +14,27 @@ use layotto_core::{
     key_prefix::PrefixedKey,
     sequencer::{BiggerThan, Features, Sequencer},
 };
-use schemars::JsonSchema;
-use serde::Deserialize;
 use zookeeper_client::{Client, Error as Cause, Stat};
 
 use super::exhausted;
-use crate::client::zookeeper::{Ensemble, PERSISTENT, Seconds, Unused, node};
+use crate::client::zookeeper::{Ensemble, PERSISTENT, Seconds, Unused, node, settings::settings};
 
-/// Ids from ZooKeeper, for sidecars on any number of machines: never repeated, whatever ends a
-/// sidecar or a server. Each id, also a weak one, is a write of the whole ensemble.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Config {
-    /// The servers, `host:port`, with `;` in between.
-    pub zookeeper_hosts: String,
-    /// Not used, as with Go Layotto.
-    #[serde(default)]
-    pub zookeeper_password: Unused,
-    /// How many seconds the servers keep a session whose connection is gone. Default 5.
-    #[serde(default, rename = "SessionTimeout")]
-    pub session_timeout: Seconds,
-    /// Not used: the log has its own levels.
-    #[serde(default, rename = "LogInfo")]
-    pub log_info: Unused,
+settings! {
+    /// Ids from ZooKeeper, for sidecars on any number of machines: never repeated, whatever ends a
+    /// sidecar or a server. Each id, also a weak one, is a write of the whole ensemble.
+    pub struct Config {
+        /// The servers, `host:port`, with `;` in between.
+        pub zookeeper_hosts: String,
+        /// Not used, as with Go Layotto.
+        #[serde(default)]
+        pub zookeeper_password: Unused,
+        /// How many seconds the servers keep a session whose connection is gone. Default 5.
+        #[serde(default, rename = "SessionTimeout")]
+        pub session_timeout: Seconds,
+        /// Not used: the log has its own levels.
+        #[serde(default, rename = "LogInfo")]
+        pub log_info: Unused,
+    }
 }
 
 /// A sequencer in ZooKeeper.
@@ -51,9 +49,9 @@ impl Open for Zookeeper {
     type Config = Config;
 
     async fn open(config: Config, cx: Context) -> Result<Self> {
-        let servers = config.zookeeper_hosts.split(';');
+        let (servers, access) = (config.zookeeper_hosts.split(';'), config.access(&cx)?);
         Ok(Self {
-            ensemble: Ensemble::shared(servers, config.session_timeout.into(), &cx).await?,
+            ensemble: Ensemble::shared(servers, config.session_timeout.into(), access, &cx).await?,
             bounds: Mutex::default(),
         })
     }

@@ -19,30 +19,30 @@ use zookeeper_client::{Client, Error as Cause};
 
 use self::write::Write;
 use super::change;
-use crate::client::zookeeper::{Ensemble, Failure, Unused, node};
+use crate::client::zookeeper::{Ensemble, Failure, Unused, node, settings::settings};
 
 /// What a request holds besides path and data.
 const HEADER: usize = 128;
 
-/// State in ZooKeeper, shared with other sidecars, those in Go included. For a little state that
-/// must be there when a server is not; each write is one of the whole ensemble. Items do not end.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Config {
-    /// The servers, `host:port`, with commas in between.
-    pub servers: String,
-    /// How long the servers keep a session whose connection is gone.
-    pub session_timeout: GoDuration,
-    /// The path of the node under which the items are; made when it is missing. Default the root.
-    #[serde(default)]
-    pub key_prefix_path: String,
-    /// The most bytes of a request: as many as the servers take by `jute.maxbuffer`. Default
-    /// 1048575, as theirs.
-    #[serde(default)]
-    pub max_conn_buffer_size: MaxRequest,
-    /// Not used: an answer may be as large as it is.
-    #[serde(default)]
-    pub max_buffer_size: Unused,
+settings! {
+    /// State in ZooKeeper, shared with other sidecars, those in Go included. For a little state that
+    /// must be there when a server is not; each write is one of the whole ensemble. Items do not end.
+    pub struct Config {
+        /// The servers, `host:port`, with commas in between.
+        pub servers: String,
+        /// How long the servers keep a session whose connection is gone.
+        pub session_timeout: GoDuration,
+        /// The path of the node under which the items are; made when it is missing. Default the root.
+        #[serde(default)]
+        pub key_prefix_path: String,
+        /// The most bytes of a request: as many as the servers take by `jute.maxbuffer`. Default
+        /// 1048575, as theirs.
+        #[serde(default)]
+        pub max_conn_buffer_size: MaxRequest,
+        /// Not used: an answer may be as large as it is.
+        #[serde(default)]
+        pub max_buffer_size: Unused,
+    }
 }
 
 /// The most bytes of a request.
@@ -70,9 +70,9 @@ impl Open for Zookeeper {
     type Config = Config;
 
     async fn open(config: Config, cx: Context) -> Result<Self> {
-        let servers = config.servers.split(',');
+        let (servers, access) = (config.servers.split(','), config.access(&cx)?);
         Ok(Self {
-            ensemble: Ensemble::shared(servers, config.session_timeout.0, &cx).await?,
+            ensemble: Ensemble::shared(servers, config.session_timeout.0, access, &cx).await?,
             parent: parent(&config.key_prefix_path)?,
             max_request: config.max_conn_buffer_size.0,
         })

@@ -17,15 +17,28 @@ const SERVES: (&str, &str) = ("srvr", "Mode: ");
 /// The most bytes of a request, by `jute.maxbuffer`: four times the default.
 pub const MAX_REQUEST: usize = 4 << 20;
 
+/// For [`start_with`]: only clients that logged in by `digest` are served.
+pub const LOGIN_REQUIRED: &str = "enforce.auth.enabled=true\nenforce.auth.schemes=digest\n";
+/// For [`start_with`]: nobody can log in by `digest`.
+pub const LOGIN_REFUSED: &str = "DigestAuthenticationProvider.enabled=false\n";
+
 /// Starts one server. Its tick is 100 ms, so that sessions as short as 200 ms are granted.
 ///
 /// # Errors
 /// Where it does not start.
 pub async fn start() -> Result<Server> {
+    start_with("").await
+}
+
+/// Starts one server with further lines of its configuration.
+///
+/// # Errors
+/// Where it does not start.
+pub async fn start_with(lines: &str) -> Result<Server> {
     let (address, dir) = (free_address(), folder()?);
     let config = format!(
         "tickTime=100\nminSessionTimeout=200\nmaxSessionTimeout=120000\ndataDir={}\nclientPort={}\n\
-         clientPortAddress=127.0.0.1\nadmin.enableServer=false\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n",
+         clientPortAddress=127.0.0.1\nadmin.enableServer=false\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n{lines}\n",
         dir.path().join("data").display(),
         address.port()
     );

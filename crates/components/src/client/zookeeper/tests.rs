@@ -1,4 +1,4 @@
-//! The shared session against a real server: away, killed, frozen.
+//! The shared session against a real server: away, killed, frozen; with a login.
 
 use layotto_testkit::{
     needs,
@@ -12,6 +12,8 @@ use tokio::{
 
 use super::*;
 
+mod access;
+
 const BRIEF: Duration = Duration::from_millis(300);
 /// Longest wait for what takes milliseconds on a machine that has nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,7 +25,11 @@ async fn server() -> Option<Server> {
 }
 
 fn ensemble(servers: impl ToString) -> Ensemble {
-    Ensemble::new(servers.to_string(), Duration::from_secs(5))
+    ensemble_with(servers, Access::default())
+}
+
+fn ensemble_with(servers: impl ToString, access: Access) -> Ensemble {
+    Ensemble::new(servers.to_string(), Duration::from_secs(5), access)
 }
 
 async fn ask(ensemble: &Ensemble) -> Result<()> {
@@ -121,7 +127,7 @@ async fn a_ping_opens_no_session_before_the_first_use() {
     assert!(ensemble.inner.state().session.is_none());
     ask(&ensemble).await.unwrap();
     ensemble.ping().await.unwrap();
-    let away = Ensemble::new("127.0.0.1:1".to_owned(), Duration::from_secs(5));
+    let away = self::ensemble("127.0.0.1:1");
     assert_eq!(away.ping().await.unwrap_err().kind(), ErrorKind::Unavailable);
 }
 
@@ -129,7 +135,8 @@ async fn a_ping_opens_no_session_before_the_first_use() {
 async fn components_with_the_same_servers_share_the_session() {
     let cx = Context::standalone("test", ".");
     let open = async |servers: &'static str, seconds| {
-        Ensemble::shared(servers.split(';'), Duration::from_secs(seconds), &cx).await
+        let seconds = Duration::from_secs(seconds);
+        Ensemble::shared(servers.split(';'), seconds, Access::default(), &cx).await
     };
     let first = open("a:1; b", 5).await.unwrap();
     assert_eq!(first.servers(), "a:1,b:2181");

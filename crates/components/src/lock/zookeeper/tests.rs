@@ -1,6 +1,6 @@
 //! Locks beside a Go sidecar, and what becomes of their sessions.
 
-use layotto_core::key_prefix::PrefixedKey;
+use layotto_core::{Settings, key_prefix::PrefixedKey};
 use layotto_testkit::{
     needs,
     server::{Server, zookeeper},
@@ -22,13 +22,10 @@ async fn server() -> Option<Server> {
 }
 
 async fn open_in(server: &Server, cx: Context) -> Zookeeper {
-    let config = Config {
-        zookeeper_hosts: server.address().to_string(),
-        zookeeper_password: Unused,
-        session_timeout: Seconds::default(),
-        log_info: Unused,
-    };
-    Zookeeper::open(config, cx).await.unwrap()
+    let settings = Settings::from_iter([("zookeeperHosts", server.address().to_string())]);
+    Zookeeper::open(settings.parse().unwrap().config, cx)
+        .await
+        .unwrap()
 }
 
 async fn open(server: &Server) -> Zookeeper {

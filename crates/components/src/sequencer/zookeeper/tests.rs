@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use layotto_core::Settings;
 use layotto_testkit::{
     needs,
     server::{Server, zookeeper},
@@ -21,14 +22,13 @@ async fn server() -> Option<Server> {
 }
 
 async fn open(server: &Server) -> Arc<Zookeeper> {
-    let config = Config {
-        zookeeper_hosts: server.address().to_string(),
-        zookeeper_password: Unused,
-        session_timeout: Seconds::default(),
-        log_info: Unused,
-    };
+    let settings = Settings::from_iter([("zookeeperHosts", server.address().to_string())]);
     let cx = Context::standalone("test", ".");
-    Arc::new(Zookeeper::open(config, cx).await.unwrap())
+    Arc::new(
+        Zookeeper::open(settings.parse().unwrap().config, cx)
+            .await
+            .unwrap(),
+    )
 }
 
 fn key(name: &str) -> PrefixedKey {

@@ -1,7 +1,7 @@
 //! Nodes as Go Layotto uses them.
 
 use bytes::Bytes;
-use layotto_core::{key_prefix::PrefixedKey, state::Options};
+use layotto_core::{Settings, key_prefix::PrefixedKey, state::Options};
 use layotto_testkit::{
     needs,
     server::{Server, zookeeper},
@@ -17,14 +17,14 @@ async fn server() -> Option<Server> {
 }
 
 async fn open(server: &Server, prefix: &str) -> Zookeeper {
-    let config = Config {
-        servers: server.address().to_string(),
-        session_timeout: "5s".parse().unwrap(),
-        key_prefix_path: prefix.to_owned(),
-        max_conn_buffer_size: MaxRequest::default(),
-        max_buffer_size: Unused,
-    };
-    Zookeeper::open(config, Context::standalone("test", "."))
+    let address = server.address().to_string();
+    let settings = [
+        ("servers", address.as_str()),
+        ("sessionTimeout", "5s"),
+        ("keyPrefixPath", prefix),
+    ];
+    let parsed = settings.into_iter().collect::<Settings>().parse();
+    Zookeeper::open(parsed.unwrap().config, Context::standalone("test", "."))
         .await
         .unwrap()
 }
