@@ -37,6 +37,14 @@ pub(crate) struct Given<'a> {
     pub(crate) skip_verify: bool,
 }
 
+/// The settings as PEM texts, for a library that reads these itself.
+#[cfg(feature = "zookeeper-tls")]
+pub(crate) struct Texts {
+    pub(crate) authorities: String,
+    /// The certificate and its key.
+    pub(crate) identity: Option<(String, Secret)>,
+}
+
 /// The settings of TLS. Files are read anew for each connection, so that renewed ones count.
 #[derive(Debug, Clone)]
 pub(crate) struct Tls {
@@ -167,6 +175,25 @@ impl Tls {
             .map_err(|error| invalid("not the key of the certificate").with_source(error))
     }
 
+    /// What [`config`](Self::config) reads, as it is now, found to be usable.
+    #[cfg(feature = "zookeeper-tls")]
+    pub(crate) fn read(&self) -> Result<Texts> {
+        self.config()?;
+        let authorities = match &self.authorities {
+            Some(authorities) => authorities.read(self.keys.authorities)?,
+            None => system_authorities(),
+        };
+        let read = |(certificate, key): &(Pem, Pem)| -> Result<_> {
+            let certificate = certificate.read(self.keys.certificate)?;
+            Ok((certificate, Secret::new(key.read(self.keys.key)?)))
+        };
+        let identity = self.identity.as_ref().map(read).transpose()?;
+        Ok(Texts {
+            authorities,
+            identity,
+        })
+    }
+
     fn roots(&self) -> Result<RootCertStore> {
         let key = self.keys.authorities;
         let mut roots = RootCertStore::empty();
@@ -186,6 +213,18 @@ impl Tls {
         }
         Ok(roots)
     }
+}
+
+#[cfg(feature = "zookeeper-tls")]
+fn system_authorities() -> String {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+
+    let certificates = rustls_native_certs::load_native_certs().certs;
+    let texts = certificates.iter().map(|certificate| {
+        let text = STANDARD.encode(certificate);
+        format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+    });
+    texts.collect()
 }
 
 /// `host` as certificates name it.
@@ -241,5 +280,17 @@ impl ServerCertVerifier for Anyone {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(all(test, feature = "zookeeper-tls"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_authorities_of_the_system_are_written_as_pem() {
+        let text = system_authorities();
+        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+        assert_eq!(read.unwrap(), rustls_native_certs::load_native_certs().certs);
     }
 }

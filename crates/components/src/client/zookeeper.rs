@@ -1,5 +1,5 @@
-//! ZooKeeper: the session that all components with the same servers, session time-out and login
-//! share.
+//! ZooKeeper: the session that all components with the same servers, session time-out, login and
+//! settings of TLS share.
 //!
 //! The shared session holds nothing (no ephemeral node, no watch), so that one whose connection
 //! broke is given up at once and another is opened, at a [pace](Pace): waiting for the library to
@@ -9,6 +9,7 @@ mod access;
 mod failure;
 mod node;
 pub(crate) mod settings;
+mod tls;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -94,6 +95,7 @@ impl Ensemble {
         if session_timeout.is_zero() || i32::try_from(session_timeout.as_millis()).is_err() {
             return Err(Error::invalid("zookeeper: the session time-out is invalid"));
         }
+        access.check(&servers)?;
         let servers = servers.join(",");
         let target = format!("{servers} {session_timeout:?} {}", access.identity());
         let open = async || Ok(Self::new(servers, session_timeout, access));

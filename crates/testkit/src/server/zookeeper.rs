@@ -1,9 +1,15 @@
 //! ZooKeeper: one server.
 
+use std::{net::SocketAddr, sync::Arc};
+
 use anyhow::Result;
+use tempfile::TempDir;
 
 use super::{Launch, Ready, Server, folder, program, says};
-use crate::process::free_address;
+use crate::{
+    certificates::{Authority, Certified},
+    process::free_address,
+};
 
 /// The program that must be there.
 pub const PROGRAM: &str = "zookeeper-java";
@@ -30,12 +36,44 @@ pub async fn start() -> Result<Server> {
     start_with("").await
 }
 
+/// Starts one server that speaks TLS as well, at the second address. It asks its clients for
+/// certificates of `authority` if `mutual`.
+///
+/// # Errors
+/// Where it does not start.
+pub async fn start_tls(
+    certified: &Certified,
+    authority: &Authority,
+    mutual: bool,
+) -> Result<(Server, SocketAddr)> {
+    let (address, dir) = (free_address(), folder()?);
+    let (keys, authorities) = (dir.path().join("keys.pem"), dir.path().join("authorities.pem"));
+    std::fs::write(&keys, format!("{}{}", certified.key, certified.chain))?;
+    std::fs::write(&authorities, &authority.pem)?;
+    let lines = [
+        "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory".to_owned(),
+        format!("secureClientPort={}", address.port()),
+        "secureClientPortAddress=127.0.0.1".to_owned(),
+        format!("ssl.keyStore.location={}", keys.display()),
+        "ssl.keyStore.type=PEM".to_owned(),
+        format!("ssl.trustStore.location={}", authorities.display()),
+        "ssl.trustStore.type=PEM".to_owned(),
+        format!("ssl.clientAuth={}", if mutual { "need" } else { "none" }),
+    ];
+    let server = start_in(dir, &lines.join("\n")).await?;
+    Ok((server, address))
+}
+
 /// Starts one server with further lines of its configuration.
 ///
 /// # Errors
 /// Where it does not start.
 pub async fn start_with(lines: &str) -> Result<Server> {
-    let (address, dir) = (free_address(), folder()?);
+    start_in(folder()?, lines).await
+}
+
+async fn start_in(dir: Arc<TempDir>, lines: &str) -> Result<Server> {
+    let address = free_address();
     let config = format!(
         "tickTime=100\nminSessionTimeout=200\nmaxSessionTimeout=120000\ndataDir={}\nclientPort={}\n\
          clientPortAddress=127.0.0.1\nadmin.enableServer=false\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n{lines}\n",

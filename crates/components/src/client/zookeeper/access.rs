@@ -1,9 +1,10 @@
-//! What the servers want to see before they serve: a login.
+//! What the servers want to see before they serve: a login, and TLS.
 
 use layotto_core::{Context, Error, ErrorKind, Result, Secret};
 use zookeeper_client::{Client, Connector, Error as Cause};
 
-use super::Failure;
+use super::{Failure, tls};
+use crate::client::tls::Tls;
 
 /// The scheme of logins that servers know without being set up.
 const SCHEME: &str = "digest";
@@ -12,6 +13,10 @@ const SCHEME: &str = "digest";
 pub(crate) struct Given<'a> {
     pub(crate) username: &'a str,
     pub(crate) password: &'a Secret,
+    pub(crate) enable_tls: bool,
+    pub(crate) ca_cert: &'a str,
+    pub(crate) client_cert: &'a str,
+    pub(crate) client_key: &'a Secret,
 }
 
 /// How sessions are opened.
@@ -19,13 +24,17 @@ pub(crate) struct Given<'a> {
 pub(crate) struct Access {
     /// `user:password`.
     login: Option<Secret>,
+    tls: Option<Tls>,
 }
 
 impl Access {
     /// Fails for settings that cannot be used.
     pub(crate) fn new(given: &Given<'_>, cx: &Context) -> Result<Self> {
-        let access = Self { login: login(given)? };
-        if access.login.is_some() {
+        let access = Self {
+            login: login(given)?,
+            tls: tls::tls(given, cx)?,
+        };
+        if access.login.is_some() && access.tls.is_none() {
             tracing::warn!(
                 component = cx.name,
                 "the password for ZooKeeper is sent in clear text"
@@ -34,9 +43,20 @@ impl Access {
         Ok(access)
     }
 
+    /// Fails for a server that can have no certificate.
+    pub(super) fn check(&self, servers: &[String]) -> Result<()> {
+        if self.tls.is_some() {
+            for server in servers {
+                tls::name(server)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What distinguishes sessions that cannot be shared.
     pub(super) fn identity(&self) -> String {
-        let shown = format!("{:?}", self.login.as_ref().map(Secret::expose));
+        let login = self.login.as_ref().map(Secret::expose);
+        let shown = format!("{:?}", (login, self.tls.as_ref().map(Tls::parts)));
         // Not the text itself, which holds the password.
         let digest = ring::digest::digest(&ring::digest::SHA256, shown.as_bytes());
         format!("{digest:?}")
@@ -47,9 +67,13 @@ impl Access {
             Some(login) => connector.with_auth(SCHEME, login.expose().as_bytes()),
             None => connector,
         };
-        match connector.connect(servers).await {
-            Err(Cause::AuthFailed) => Err(self.refused().into()),
-            session => Ok(session?),
+        let session = match &self.tls {
+            Some(tls) => tls::connect(tls, connector, servers).await,
+            None => connector.connect(servers).await.map_err(Failure::from),
+        };
+        match session {
+            Err(Failure::Zookeeper(Cause::AuthFailed)) => Err(self.refused().into()),
+            session => session,
         }
     }
 

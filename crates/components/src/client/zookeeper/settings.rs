@@ -19,6 +19,20 @@ macro_rules! settings {
             /// The user's password; never logged.
             #[serde(default)]
             pub password: layotto_core::Secret,
+            /// Connects with TLS and verifies the server's certificate; the settings below turn it on,
+            /// too. Needs a build with TLS for ZooKeeper. Default false.
+            #[serde(default, rename = "enableTLS")]
+            pub enable_tls: bool,
+            /// The authorities whose certificates are accepted: PEM, or a file of it. Default: those of
+            /// the system.
+            #[serde(default)]
+            pub ca_cert: String,
+            /// The client's certificate: PEM, or a file of it.
+            #[serde(default)]
+            pub client_cert: String,
+            /// The key of the client's certificate: PEM, or a file of it; never logged.
+            #[serde(default)]
+            pub client_key: layotto_core::Secret,
         }
 
         impl $name {
@@ -26,6 +40,10 @@ macro_rules! settings {
                 let given = $crate::client::zookeeper::Given {
                     username: &self.username,
                     password: &self.password,
+                    enable_tls: self.enable_tls,
+                    ca_cert: &self.ca_cert,
+                    client_cert: &self.client_cert,
+                    client_key: &self.client_key,
                 };
                 $crate::client::zookeeper::Access::new(&given, cx)
             }

@@ -1,4 +1,4 @@
-//! The shared session against a real server: away, killed, frozen; with a login.
+//! The shared session against a real server: away, killed, frozen; with a login, over TLS.
 
 use layotto_testkit::{
     needs,
@@ -13,6 +13,8 @@ use tokio::{
 use super::*;
 
 mod access;
+#[cfg(feature = "zookeeper-tls")]
+mod tls;
 
 const BRIEF: Duration = Duration::from_millis(300);
 /// Longest wait for what takes milliseconds on a machine that has nothing else to do.

@@ -23,6 +23,10 @@ fn login((username, password): (&str, &str)) -> Result<Access> {
     let given = Given {
         username,
         password: &Secret::new(password.to_owned()),
+        enable_tls: false,
+        ca_cert: "",
+        client_cert: "",
+        client_key: &Secret::default(),
     };
     Access::new(&given, &context())
 }
@@ -55,7 +59,7 @@ async fn open_sequencer(servers: &str, more: &Value) -> Result<sequencer::Zookee
 }
 
 /// Writes with a component of each kind that has the settings of `more`.
-async fn use_each(servers: impl ToString, more: &Value) {
+pub(super) async fn use_each(servers: impl ToString, more: &Value) {
     let servers = servers.to_string();
     let set = Set {
         key: PrefixedKey("k".to_owned()),
@@ -80,7 +84,7 @@ async fn use_each(servers: impl ToString, more: &Value) {
 }
 
 /// Why components with the settings of `more` do not open; the same for each kind.
-async fn refusal(servers: &str, more: &Value) -> Error {
+pub(super) async fn refusal(servers: &str, more: &Value) -> Error {
     let refusals = [
         open_state(servers, more).await.err().unwrap(),
         open_lock(servers, more).await.err().unwrap(),
@@ -163,6 +167,20 @@ async fn settings_that_cannot_work_are_refused_at_once() {
             json!({"username": "al:ice", "password": "s3cret"}),
             "username: a user",
         ),
+        #[cfg(not(feature = "zookeeper-tls"))]
+        (json!({"enableTLS": true}), "--features zookeeper-tls"),
+        #[cfg(not(feature = "zookeeper-tls"))]
+        (json!({"caCert": "ca.pem"}), "--features zookeeper-tls"),
+        #[cfg(not(feature = "zookeeper-tls"))]
+        (json!({"clientCert": "a.pem"}), "--features zookeeper-tls"),
+        #[cfg(not(feature = "zookeeper-tls"))]
+        (json!({"clientKey": "a.key"}), "--features zookeeper-tls"),
+        #[cfg(feature = "zookeeper-tls")]
+        (json!({"caCert": "/no/such.pem"}), "caCert: neither"),
+        #[cfg(feature = "zookeeper-tls")]
+        (json!({"clientCert": "a.pem"}), "clientKey: needed"),
+        #[cfg(feature = "zookeeper-tls")]
+        (json!({"clientKey": "a.key"}), "clientCert: needed"),
     ] {
         let error = refusal("127.0.0.1:1", &settings).await;
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
@@ -173,7 +191,12 @@ async fn settings_that_cannot_work_are_refused_at_once() {
 
 #[tokio::test]
 async fn a_password_is_in_no_text() {
-    let settings = [("zookeeperHosts", "h"), ("username", "u"), ("password", "s3cret")];
+    let settings = [
+        ("zookeeperHosts", "h"),
+        ("username", "u"),
+        ("password", "s3cret"),
+        ("clientKey", "s3cret"),
+    ];
     let config: lock::zookeeper::Config = Settings::from_iter(settings).parse().unwrap().config;
     let access = login(ALICE).unwrap();
     for text in [format!("{config:?}"), format!("{access:?}"), access.identity()] {
