@@ -1,6 +1,6 @@
 //! The library's client of one consumer group, and the task that serves it.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use layotto_core::Result;
 use rdkafka::{
@@ -15,7 +15,10 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 use super::offsets::Partition;
 use crate::client::kafka::{Told, create};
@@ -99,6 +102,23 @@ pub(super) struct Client {
     pub(super) consumer: Arc<GroupConsumer>,
     served: JoinHandle<()>,
     stop: CancellationToken,
+    lent: TaskTracker,
+}
+
+/// The consumer in the hands of a thread, whose end the end of the client waits for.
+#[derive(Clone)]
+pub(super) struct Lent {
+    // Dropped first: whoever waits for the other is to be the last to hold it.
+    consumer: Arc<GroupConsumer>,
+    _until_then: TaskTrackerToken,
+}
+
+impl Deref for Lent {
+    type Target = GroupConsumer;
+
+    fn deref(&self) -> &Self::Target {
+        &self.consumer
+    }
 }
 
 impl Client {
@@ -131,7 +151,16 @@ impl Client {
                 until.run_until_cancelled(serving).await;
             }),
             stop,
+            lent: TaskTracker::new(),
         })
+    }
+
+    /// The consumer, for a thread.
+    pub(super) fn lend(&self) -> Lent {
+        Lent {
+            consumer: Arc::clone(&self.consumer),
+            _until_then: self.lent.token(),
+        }
     }
 
     /// Leaves the group, and waits for that until then: a thread waits longer for a broker that says
@@ -143,6 +172,10 @@ impl Client {
         }
         // From here on the library's questions are answered at once.
         drop(self.events);
+        self.lent.close();
+        if timeout_at(until, self.lent.wait()).await.is_err() {
+            tracing::warn!("a Kafka broker did not answer in time a member that leaves its group");
+        }
         let consumer = self.consumer;
         // Waits for the broker's answer, and for the library's threads.
         let closing = tokio::task::spawn_blocking(move || drop(consumer));

@@ -160,7 +160,9 @@ impl<'a> Session<'a> {
         for part in self.parts.values_mut() {
             part.lose();
         }
-        // The library may wait for an answer that is no longer given.
+        // The library may wait for an answer that is no longer given: what it asks from here on is
+        // answered where it asks.
+        self.client.events.close();
         self.client.consumer.unassign().ok();
         let Self {
             client,

@@ -15,7 +15,7 @@ use super::{LAST_COMMIT, PAUSE, Session, answer};
 use crate::{
     client::kafka::failure,
     pubsub::kafka::{
-        consumer::GroupConsumer,
+        consumer::{GroupConsumer, Lent},
         offsets::{self, Mark, Partition},
     },
 };
@@ -45,7 +45,7 @@ impl Session<'_> {
         if marks.is_empty() {
             return false;
         }
-        let consumer = Arc::clone(&self.client.consumer);
+        let consumer = self.client.lend();
         let sending = commit(consumer, marks, self.is_in_doubt, Arc::clone(&self.turn));
         self.committing = Some(sending.boxed());
         true
@@ -122,7 +122,7 @@ impl Commit {
 /// library tries again by itself, and offsets that it tries again could overtake later ones. Only a
 /// thread that waits learns when it is done with them, however long that takes.
 async fn commit(
-    consumer: Arc<GroupConsumer>,
+    consumer: Lent,
     marks: Vec<(Partition, Mark)>,
     is_in_doubt: bool,
     turn: Arc<Mutex<()>>,

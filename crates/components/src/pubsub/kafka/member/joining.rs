@@ -24,7 +24,7 @@ use crate::{
     client::kafka::failure,
     pubsub::kafka::{
         InitialOffset,
-        consumer::{Event, GroupConsumer},
+        consumer::{Event, GroupConsumer, Lent},
         offsets::{self, Partition, Start},
         part::Part,
     },
@@ -59,7 +59,7 @@ impl Session<'_> {
             .filter(|topic| !self.topics.contains_key(topic))
             .collect();
         if !new.is_empty() && self.counts.is_none() {
-            self.counts = Some(count(Arc::clone(&self.client.consumer), new).boxed());
+            self.counts = Some(count(self.client.lend(), new).boxed());
         }
         self.accept();
         Ok(true)
@@ -111,7 +111,7 @@ impl Session<'_> {
         self.look = Instant::now() + LOOK;
         if self.member.is_ephemeral && self.counts.is_none() {
             let topics = self.topics.keys().cloned().collect();
-            self.counts = Some(count(Arc::clone(&self.client.consumer), topics).boxed());
+            self.counts = Some(count(self.client.lend(), topics).boxed());
             return Ok(());
         }
         self.follow().map(drop)
@@ -172,7 +172,7 @@ impl Session<'_> {
                 (partition, end)
             })
             .collect();
-        self.starts = Some(look_up(Arc::clone(&self.client.consumer), asked, has_group).boxed());
+        self.starts = Some(look_up(self.client.lend(), asked, has_group).boxed());
     }
 
     /// Where to begin with a partition that the group has no position in.
@@ -273,7 +273,8 @@ impl Session<'_> {
             self.commit(true);
             return self.leave();
         }
-        if self.committing.is_some() && !is_late {
+        // Older offsets may have been on their way when the last ones were due.
+        if !is_late && (self.committing.is_some() || !self.is_in_doubt && self.commit(true)) {
             return Ok(());
         }
         self.let_go()
@@ -294,14 +295,10 @@ impl Session<'_> {
 }
 
 /// Finds out where the group is in partitions, and where to begin in others. Tries until it knows.
-async fn look_up(
-    consumer: Arc<GroupConsumer>,
-    asked: Vec<(Partition, InitialOffset)>,
-    has_group: bool,
-) -> Starts {
+async fn look_up(consumer: Lent, asked: Vec<(Partition, InitialOffset)>, has_group: bool) -> Starts {
     let asked = Arc::new(asked);
     loop {
-        let (consumer, asked) = (Arc::clone(&consumer), Arc::clone(&asked));
+        let (consumer, asked) = (consumer.clone(), Arc::clone(&asked));
         match spawn_blocking(move || starts(&consumer, &asked, has_group)).await {
             Ok(Ok(starts)) => return starts,
             Ok(Err(error)) => tracing::debug!(%error, "cannot find out where a consumer group is"),
@@ -334,7 +331,7 @@ fn starts(
 }
 
 /// How many partitions topics have; asking for a topic makes it, where brokers are set up to do so.
-async fn count(consumer: Arc<GroupConsumer>, topics: Vec<String>) -> Counts {
+async fn count(consumer: Lent, topics: Vec<String>) -> Counts {
     let mut counts = Vec::new();
     for topic in topics {
         let count = count_one(&consumer, &topic).await;
@@ -343,10 +340,10 @@ async fn count(consumer: Arc<GroupConsumer>, topics: Vec<String>) -> Counts {
     counts
 }
 
-async fn count_one(consumer: &Arc<GroupConsumer>, topic: &str) -> Result<i32> {
+async fn count_one(consumer: &Lent, topic: &str) -> Result<i32> {
     let until = Instant::now() + NEW_TOPIC;
     loop {
-        let (asking, name) = (Arc::clone(consumer), topic.to_owned());
+        let (asking, name) = (consumer.clone(), topic.to_owned());
         let count = spawn_blocking(move || offsets::partitions(&asking, &name)).await;
         let error = match count {
             Ok(Ok(count)) => return Ok(count),
