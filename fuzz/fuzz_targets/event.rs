@@ -5,6 +5,8 @@
 
 #![no_main]
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use layotto_api::event::{
@@ -58,21 +60,21 @@ fn message(data: &[u8]) -> Message {
     }
 }
 
-fn publish(content_type: &str, data: &[u8]) -> Result<Envelope, serde_json::Error> {
-    let trace = Trace {
+fn publish<'a>(content_type: &'a str, data: &'a [u8]) -> Result<Envelope<'a>, serde_json::Error> {
+    static TRACE: LazyLock<Trace> = LazyLock::new(|| Trace {
         parent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
         state: "vendor=1".into(),
-    };
+    });
     let cx = Context {
         pubsub: PUBSUB,
         topic: TOPIC,
-        trace: &trace,
+        trace: &TRACE,
     };
     envelope(cx, content_type, data)
 }
 
 /// An envelope that was made around `data`.
-fn wrapped(published: &Envelope, content_type: &str, data: &[u8]) {
+fn wrapped(published: &Envelope<'_>, content_type: &str, data: &[u8]) {
     let event = Event::open(message(&published.to_bytes())).expect("an envelope made here opens");
     let sent_as = if content_type.is_empty() {
         "text/plain"
@@ -102,7 +104,7 @@ fn arriving(content_type: &str, data: &[u8]) -> Vec<u8> {
 }
 
 /// An envelope that is the publisher's own; `before` is what it says without the additions.
-fn adopted(published: &Envelope, before: Result<Event, NotAnEvent>) {
+fn adopted(published: &Envelope<'_>, before: Result<Event, NotAnEvent>) {
     let bytes = published.to_bytes();
     let again = publish(CLOUD_EVENT, &bytes).expect("an envelope is a JSON object");
     assert_eq!(again.to_bytes(), bytes, "complete envelopes stay as they are");
@@ -121,7 +123,7 @@ fn adopted(published: &Envelope, before: Result<Event, NotAnEvent>) {
     }
 }
 
-fn expires(mut published: Envelope, seconds: i64) {
+fn expires(mut published: Envelope<'_>, seconds: i64) {
     let now = DateTime::from_timestamp(NOW, 0).expect("a time of this century");
     let own = published.text("expiration");
     published.expire_after(seconds, now);

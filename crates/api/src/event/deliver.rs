@@ -115,7 +115,7 @@ fn time(text: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc())
 }
 
-fn payload(envelope: &Envelope, content_type: &str) -> Result<Bytes, NotAnEvent> {
+fn payload(envelope: &Envelope<'_>, content_type: &str) -> Result<Bytes, NotAnEvent> {
     if let Some(base64) = envelope.text(name::DATA_BASE64) {
         return Ok(BASE64_STANDARD.decode(base64)?.into());
     }

@@ -150,7 +150,8 @@ async fn a_lifetime_is_in_the_envelope_unless_the_broker_keeps_it() {
         )
         .await
         .unwrap();
-        let envelope = event::parse(&broker.published()[0].data).unwrap();
+        let published = broker.published();
+        let envelope = event::parse(&published[0].data).unwrap();
         assert_eq!(
             envelope.raw("expiration").is_some(),
             expires,
