@@ -1,6 +1,7 @@
 //! The functions of a process: installed, updated, replaced when their file changes, and found by id.
 
 mod config;
+mod folders;
 mod held;
 mod status;
 mod watch;
@@ -52,6 +53,8 @@ pub enum InstallError {
     Start(#[from] StartError),
     #[error("the compiler was interrupted")]
     Interrupted,
+    #[error("{0} was removed or changed while it was loaded")]
+    Overtaken(String),
 }
 
 /// All functions.
@@ -125,13 +128,15 @@ impl Functions {
         }
         match self.load(name, &config, counts, true).await {
             Ok(loaded) => self.put(name, &config, loaded),
-            Err(InstallError::Source(error)) if error.may_come() => self.failed(name, Some(&config), &error),
+            Err(InstallError::Source(error)) if error.may_come() => {
+                self.failed(name, Some(&config), &error);
+                Ok(())
+            }
             Err(error) => {
                 self.give_up(name, &config);
-                return Err(error);
+                Err(error)
             }
         }
-        Ok(())
     }
 
     /// Installs the plug-in called `name`, or puts another configuration in the place of the one it
@@ -161,8 +166,7 @@ impl Functions {
             entry.seen = seen;
             entry.config = config.clone();
         }
-        self.put(name, &config, loaded);
-        Ok(())
+        self.put(name, &config, loaded)
     }
 
     /// Changes how many requests at a time the plug-in called `name` serves.
@@ -287,14 +291,12 @@ impl Functions {
     }
 
     /// Takes a version into service, unless the plug-in was removed or changed meanwhile.
-    fn put(&self, name: &str, config: &Arc<Config>, loaded: Loaded) {
+    fn put(&self, name: &str, config: &Arc<Config>, loaded: Loaded) -> Result<(), InstallError> {
         let mut plugins = self.plugins();
-        let Some(entry) = plugins
+        let entry = plugins
             .get_mut(name)
             .filter(|entry| Arc::ptr_eq(&entry.config.source, &config.source))
-        else {
-            return;
-        };
+            .ok_or_else(|| InstallError::Overtaken(name.to_owned()))?;
         tracing::info!(plugin = name, id = %loaded.plugin.id(), sha256 = loaded.checksum, "function loaded");
         loaded.plugin.resize(entry.config.serving.places);
         entry.slot.store(Some(loaded.plugin));
@@ -302,6 +304,7 @@ impl Functions {
         entry.loads += 1;
         entry.problem = None;
         self.route(&plugins);
+        Ok(())
     }
 
     /// Removes what `config` was installed as, unless it was removed or changed meanwhile.

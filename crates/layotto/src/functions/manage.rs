@@ -48,6 +48,8 @@ impl Guests {
         let installed = self.0.functions.install(id, plugin.config(&self.0.folder));
         if let Err(error) = installed.await {
             new.is_there = false;
+            // What is there now, and the note of it, are somebody else's.
+            new.stays = matches!(error, InstallError::Overtaken(_));
             return Err(error.into());
         }
         let status = self.0.functions.status();

@@ -1,25 +1,30 @@
-//! Files that change: looked at every now and then, and loaded when two looks saw the same, so that a
-//! file that is still being written is left alone. Functions that nobody calls are found on the way.
+//! Files that change: looked at when the system tells of their folders and every now and then, and loaded
+//! when two looks saw the same, so that a file that is still being written is left alone. Functions that
+//! nobody calls are found on the way.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::{self, Duration},
 };
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     Config, Entry, Functions,
     config::{Origin, Source},
+    folders::Folders,
 };
 
-/// How often files are looked at.
+/// How often files are looked at that may have changed.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// How often it is looked for functions that nobody calls, where there are no files.
-const WITHOUT_FILES: Duration = Duration::from_secs(1);
+/// How often all is looked at where nothing is told: for functions that nobody calls, and for changes
+/// that the system does not tell of, as of a file that is reached by a link.
+const SELDOM: Duration = Duration::from_secs(1);
 
 /// What one look at a file saw: nothing, or what changes with its content.
 type Look = Option<(u64, u64, i64, i64)>;
@@ -64,6 +69,11 @@ impl Seen {
         }
         load
     }
+
+    /// Whether the next look will find nothing to load, unless something changes.
+    fn is_settled(&self) -> bool {
+        self.last.is_none() || self.last == self.loaded
+    }
 }
 
 impl Functions {
@@ -73,28 +83,69 @@ impl Functions {
         let Some(mut changes) = functions.upgrade().map(|functions| functions.changes()) else {
             return;
         };
+        let mut folders = Folders::default();
         while let Some(functions) = functions.upgrade() {
-            functions.look().await;
+            // First: what changes from here on is seen by the look, or told.
+            changes.mark_unchanged();
+            let is_told = functions.follow(&mut folders).await;
+            let looked = Instant::now();
+            let is_settled = functions.look().await;
             let is_empty = functions.plugins().is_empty();
-            let has_files = functions.has_files();
             drop(functions);
-            let told = if has_files {
+            if is_empty {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            } else if !is_settled || !is_told {
                 sleep(EVERY).await;
-                Ok(())
-            } else if is_empty {
-                changes.changed().await
             } else {
-                // It may be told of a file.
-                timeout(WITHOUT_FILES, changes.changed()).await.unwrap_or(Ok(()))
-            };
-            if told.is_err() {
-                return;
+                tokio::select! {
+                    () = sleep(SELDOM) => {}
+                    // No sooner, whatever else is written there.
+                    () = folders.changed() => sleep_until(looked + EVERY).await,
+                    told = changes.changed() => {
+                        if told.is_err() {
+                            return;
+                        }
+                        // Functions that come together are looked at together.
+                        sleep(EVERY).await;
+                    }
+                }
             }
         }
     }
 
+    /// Watches the folders of all files. Whether all changes in them are told from now on.
+    async fn follow(&self, folders: &mut Folders) -> bool {
+        let wanted = self.folders();
+        if wanted.is_empty() && folders.is_empty() {
+            return true;
+        }
+        let mut followed = std::mem::take(folders);
+        // The disk may be slow.
+        let following = tokio::task::spawn_blocking(move || {
+            let is_told = followed.follow(&wanted);
+            (followed, is_told)
+        });
+        let is_told;
+        (*folders, is_told) = following.await.unwrap_or_default();
+        is_told
+    }
+
+    /// The folders of all files.
+    fn folders(&self) -> BTreeSet<PathBuf> {
+        let folder = |entry: &Entry| match &entry.config.source.origin {
+            Origin::File(path) => Some(match path.parent() {
+                Some(folder) if folder != Path::new("") => folder.to_owned(),
+                _ => PathBuf::from("."),
+            }),
+            _ => None,
+        };
+        self.plugins().values().filter_map(folder).collect()
+    }
+
     /// Lets those rest that nobody calls.
-    pub(super) fn rest(&self, now: Instant) {
+    pub(super) fn rest(&self, now: time::Instant) {
         let all = |entry: &Entry| entry.slot.load_full();
         let plugins: Vec<_> = self.plugins().values().filter_map(all).collect();
         for plugin in plugins {
@@ -102,14 +153,11 @@ impl Functions {
         }
     }
 
-    fn has_files(&self) -> bool {
-        self.plugins().values().any(is_file)
-    }
-
     /// Looks at all files once, and loads those that changed and have settled; lets those rest that
-    /// nobody calls.
-    pub(super) async fn look(self: &Arc<Self>) {
-        for (name, config) in self.settled().await {
+    /// nobody calls. Whether all have settled.
+    pub(super) async fn look(self: &Arc<Self>) -> bool {
+        let (settled, is_all) = self.settled().await;
+        for (name, config) in settled {
             let entry = self
                 .plugins()
                 .get(&name)
@@ -118,18 +166,21 @@ impl Functions {
                 continue;
             };
             match self.load(&name, &config, counts, first).await {
-                Ok(loaded) => self.put(&name, &config, loaded),
+                // Whoever overtook it knows better what is to run.
+                Ok(loaded) => drop(self.put(&name, &config, loaded)),
                 Err(error) => self.failed(&name, Some(&config), &error),
             }
         }
+        is_all
     }
 
-    async fn settled(self: &Arc<Self>) -> Vec<(String, Arc<Config>)> {
+    /// The files to be loaded, and whether there will be no others without another change.
+    async fn settled(self: &Arc<Self>) -> (Vec<(String, Arc<Config>)>, bool) {
         if self.plugins().is_empty() {
-            return Vec::new();
+            return (Vec::new(), true);
         }
         let functions = self.clone();
-        let now = tokio::time::Instant::now().into_std();
+        let now = Instant::now().into_std();
         // The disk may be slow.
         let changed = tokio::task::spawn_blocking(move || {
             functions.rest(now);
@@ -140,12 +191,15 @@ impl Functions {
             // Nobody waits for it: requests take the same lock.
             let looks: Vec<_> = known.iter().map(|(_, source)| look(source)).collect();
             let mut plugins = functions.plugins();
+            let mut is_all = true;
             let changed = known.into_iter().zip(looks).filter_map(|((name, source), now)| {
                 let entry = plugins.get_mut(&name)?;
                 let same = Arc::ptr_eq(&entry.config.source, &source);
-                (same && entry.seen.again(now)).then(|| (name, entry.config.clone()))
+                let load = same && entry.seen.again(now);
+                is_all &= entry.seen.is_settled();
+                load.then(|| (name, entry.config.clone()))
             });
-            changed.collect()
+            (changed.collect(), is_all)
         });
         changed.await.unwrap_or_default()
     }

@@ -93,9 +93,10 @@ async fn an_invalid_module_is_not_installed() {
     assert!(functions.status().is_empty());
 }
 
-/// A place that has nothing, and says so when it is told to.
+/// A place that has a module or nothing, and says so when it is told to.
 #[derive(Debug, Default)]
 struct Slow {
+    module: Option<Bytes>,
     asked: Notify,
     answers: Notify,
 }
@@ -109,29 +110,47 @@ impl Fetch for Slow {
     async fn fetch(&self) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
         self.asked.notify_one();
         self.answers.notified().await;
-        Err("nothing".into())
+        self.module.clone().ok_or("nothing".into())
     }
+}
+
+/// Installs a function in the place of one that is being installed; gives how that one ends.
+async fn overtaken(functions: &Arc<Functions>, module: Option<Bytes>) -> InstallError {
+    let slow = Arc::new(Slow {
+        module,
+        ..Slow::default()
+    });
+    let mut late = file("");
+    Arc::make_mut(&mut late.source).origin = Origin::Remote(slow.clone());
+    let first = tokio::spawn({
+        let functions = functions.clone();
+        async move { functions.install("a", late).await }
+    });
+    slow.asked.notified().await;
+    functions.uninstall("a").unwrap();
+    install(functions, "a", &says("f", "here")).await;
+    slow.answers.notify_one();
+    let error = first.await.unwrap().unwrap_err();
+    assert_eq!(status(functions).name, "a");
+    assert_eq!(call(functions, "f").await.unwrap(), "here");
+    error
 }
 
 #[tokio::test]
 async fn an_installation_that_fails_late_leaves_what_came_in_its_place() {
     let (functions, _) = functions();
-    let slow = Arc::new(Slow::default());
-    let mut fails = file("");
-    Arc::make_mut(&mut fails.source).origin = Origin::Remote(slow.clone());
-    let first = tokio::spawn({
-        let functions = functions.clone();
-        async move { functions.install("a", fails).await }
-    });
-    slow.asked.notified().await;
-    functions.uninstall("a").unwrap();
-    install(&functions, "a", &says("f", "here")).await;
-    slow.answers.notify_one();
-    first.await.unwrap().unwrap_err();
-    assert_eq!(status(&functions).name, "a");
-    assert_eq!(call(&functions, "f").await.unwrap(), "here");
+    let error = overtaken(&functions, None).await;
+    assert!(matches!(error, InstallError::Source(_)), "{error:?}");
     let slot = functions.plugins()["a"].slot.clone();
     assert!(Arc::ptr_eq(&functions.filter("a").slot, &slot));
+}
+
+#[tokio::test]
+async fn an_installation_that_was_overtaken_says_so() {
+    let (functions, _) = functions();
+    let module = wasm(&says("f", "late")).into();
+    let error = overtaken(&functions, Some(module)).await;
+    assert!(matches!(error, InstallError::Overtaken(_)), "{error:?}");
 }
 
 #[tokio::test]
@@ -325,6 +344,36 @@ async fn watching_ends_with_the_functions() {
         .await
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_is_left_alone_while_it_is_written_and_loaded_soon_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.wasm");
+    write(&path, &says("f", "one"));
+    let (functions, _) = functions();
+    functions.install("a", file(&path)).await.unwrap();
+    let watch = tokio::spawn(Functions::watch(Arc::downgrade(&functions)));
+    let pause = || tokio::time::sleep(Duration::from_millis(20));
+    for number in 0..100 {
+        fs::write(&path, format!("part {number}")).unwrap();
+        pause().await;
+    }
+    let now = status(&functions);
+    assert_eq!((now.version.unwrap().number, now.problem), (1, None));
+    // Now and then somebody changes another file.
+    let written = tokio::time::Instant::now();
+    write(&path, &says("f", "two"));
+    while call(&functions, "f").await.unwrap() == "one" {
+        fs::write(folder.path().join("other"), "").unwrap();
+        pause().await;
+    }
+    assert!(
+        written.elapsed() < Duration::from_millis(300),
+        "{:?}",
+        written.elapsed()
+    );
+    watch.abort();
 }
 
 /// Counts how often a task is woken.
