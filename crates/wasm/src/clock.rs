@@ -12,6 +12,12 @@ use std::{
 use thiserror::Error;
 use tokio::task::yield_now;
 
+/// How often others can have their turn before the guest has its own: what one of them does may be for
+/// another to go on with, and a request is not to wait for a guest at each of its steps.
+const PASSES: u32 = 8;
+/// A pass that is shorter than this was nobody's.
+const NOBODY: Duration = Duration::from_micros(10);
+
 /// A guest ran longer than it may.
 #[derive(Debug, Clone, Copy, Error)]
 #[error("the function ran longer than its {} ms", .0.as_millis())]
@@ -23,6 +29,8 @@ pub(crate) struct Clock {
     budget: Duration,
     until: Instant,
     paused: Option<Instant>,
+    /// How long it had run when it gave way last.
+    gave_way: Duration,
     /// Nanoseconds for which others had their turn since it began.
     away: Arc<AtomicU64>,
 }
@@ -34,6 +42,7 @@ impl Clock {
             budget,
             until: Instant::now() + budget,
             paused: None,
+            gave_way: Duration::ZERO,
             away: Arc::default(),
         }
     }
@@ -42,6 +51,7 @@ impl Clock {
     pub(crate) fn restart(&mut self) {
         self.until = Instant::now() + self.budget;
         self.paused = None;
+        self.gave_way = Duration::ZERO;
         self.away.store(0, Relaxed);
     }
 
@@ -49,14 +59,33 @@ impl Clock {
     pub(crate) fn turn(&self) -> impl Future<Output = ()> + Send + use<> {
         let away = self.away.clone();
         async move {
-            let since = Instant::now();
-            // The runtime's own way to yield: it looks for what came over the network, and runs all
-            // that is ready, before it comes back. By a mere wake it would run this guest again and
-            // again, and look at the network once in sixty turns of two milliseconds.
-            yield_now().await;
-            let nanos = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            let begun = Instant::now();
+            let mut since = begun;
+            for _ in 0..PASSES {
+                // The runtime's own way to yield: it looks for what came over the network, and runs all
+                // that is ready, before it comes back. By a mere wake it would run this guest again and
+                // again, and look at the network once in sixty turns.
+                yield_now().await;
+                let now = Instant::now();
+                if now - since < NOBODY {
+                    break;
+                }
+                since = now;
+            }
+            let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
             away.fetch_add(nanos, Relaxed);
         }
+    }
+
+    /// Whether it has run for `turn` since it gave way last, and so gives way now; if so, for how long it
+    /// has run in all.
+    pub(crate) fn gives_way(&mut self, turn: Duration) -> Option<Duration> {
+        let used = self.budget.saturating_sub(self.left());
+        if used.saturating_sub(self.gave_way) < turn {
+            return None;
+        }
+        self.gave_way = used;
+        Some(used)
     }
 
     /// The guest waits.
@@ -112,7 +141,12 @@ mod tests {
         assert_eq!(clock.left(), Duration::ZERO);
         turn.await;
         assert!(clock.check().is_ok() && clock.left() <= BUDGET);
-        work(BUDGET);
+        assert_eq!(clock.gives_way(BUDGET), None);
+        work(BUDGET / 2);
+        let used = clock.gives_way(BUDGET / 2).unwrap();
+        assert!(used >= BUDGET / 2);
+        assert_eq!(clock.gives_way(BUDGET / 2), None, "it just did");
+        work(BUDGET / 2);
         assert!(clock.check().is_err(), "its own time counts");
         clock.restart();
         assert!(clock.left() <= BUDGET, "what was is forgotten");

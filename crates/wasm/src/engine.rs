@@ -14,7 +14,10 @@ use tracing::warn;
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, Module, PoolingAllocationConfig};
 
 use self::{cache::Cache, ticker::Ticker};
-pub(crate) use self::{code::Code, ticker::Running};
+pub(crate) use self::{
+    code::Code,
+    ticker::{Pace, Running},
+};
 use crate::sha256;
 
 const MIB: usize = 1 << 20;
@@ -36,6 +39,9 @@ pub struct Settings {
     pub instances: u32,
     /// How often a guest that runs is looked at, and gives way to others.
     pub tick: Duration,
+    /// The same, while there is a guest that runs for longer than a tick: how much longer the others
+    /// take beside it.
+    pub turn: Duration,
 }
 
 impl Default for Settings {
@@ -44,6 +50,7 @@ impl Default for Settings {
             cache: None,
             instances: 2048,
             tick: Duration::from_millis(2),
+            turn: Duration::from_micros(200),
         }
     }
 }
@@ -96,8 +103,8 @@ impl Engine {
             .cache
             .clone()
             .and_then(|folder| open_cache(folder, &wasmtime));
-        let ticker =
-            Ticker::start(wasmtime.clone(), settings.tick).map_err(|error| EngineError(Box::new(error)))?;
+        let ticker = Ticker::start(wasmtime.clone(), settings.tick, settings.turn)
+            .map_err(|error| EngineError(Box::new(error)))?;
         Ok(Self {
             wasmtime,
             ticker,
@@ -152,6 +159,11 @@ impl Engine {
     /// Time passes for guests while any of these lives.
     pub(crate) fn running(&self) -> Running {
         self.ticker.running()
+    }
+
+    /// What is told of guests that run for long.
+    pub(crate) fn pace(&self) -> Pace {
+        self.ticker.pace()
     }
 }
 

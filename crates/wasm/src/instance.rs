@@ -120,10 +120,14 @@ impl Instance {
         let mut store = Store::new(prepared.engine.wasmtime(), guest);
         store.limiter(|guest| guest);
         store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|cx| {
-            let clock = &cx.data().clock;
+        let pace = prepared.engine.pace();
+        store.epoch_deadline_callback(move |mut cx| {
+            let clock = &mut cx.data_mut().clock;
             clock.check().map_err(wasmtime::Error::new)?;
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(clock.turn())))
+            Ok(match pace.gives_way(clock) {
+                true => UpdateDeadline::YieldCustom(1, Box::pin(clock.turn())),
+                false => UpdateDeadline::Continue(1),
+            })
         });
         let running = prepared.engine.running();
         let instance = prepared.pre.instantiate_async(&mut store).await?;

@@ -5,24 +5,42 @@ use std::{
     fmt, io,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+use rustix::process::setpriority_process;
+
+use crate::clock::Clock;
+
 /// The thread goes to sleep after so many ticks without a guest, so that a guest every now and then
 /// does not wake it each time.
 const IDLE_TICKS: u32 = 50;
 
+/// The thread works for some microseconds each time.
+const NICE: i32 = -10;
+
+/// How many ticks are short after one that met such a guest: on a busy machine its next turn comes some
+/// ticks later.
+const SHORT_TICKS: u32 = 100;
+
 pub(super) struct Ticker {
     shared: Arc<Shared>,
+    tick: Duration,
+    turn: Duration,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
 struct Shared {
     running: AtomicUsize,
+    /// There is a guest that runs for longer than a tick.
+    overran: AtomicBool,
     asleep: AtomicBool,
     ended: Mutex<bool>,
     woken: Condvar,
@@ -31,16 +49,38 @@ struct Shared {
 /// One guest that runs.
 pub(crate) struct Running(Arc<Shared>);
 
+/// How often guests give way: seldom, and often while there is one that runs for longer than a tick.
+pub(crate) struct Pace {
+    shared: Arc<Shared>,
+    tick: Duration,
+    turn: Duration,
+}
+
+impl Pace {
+    /// Whether a guest that meets a tick gives way. One that just began does not: it would wait for those
+    /// that run for long.
+    pub(crate) fn gives_way(&self, clock: &mut Clock) -> bool {
+        let used = clock.gives_way(self.turn / 2);
+        if used.is_some_and(|used| used >= self.tick) {
+            self.shared.overran.store(true, Relaxed);
+        }
+        used.is_some()
+    }
+}
+
 impl Ticker {
-    pub(super) fn start(engine: wasmtime::Engine, tick: Duration) -> io::Result<Self> {
+    /// Ticks every `tick`, and every `turn` while guests run for longer than that.
+    pub(super) fn start(engine: wasmtime::Engine, tick: Duration, turn: Duration) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
         let thread = thread::Builder::new().name("wasm-epochs".to_owned());
         let thread = thread.spawn({
             let shared = shared.clone();
-            move || shared.run(&engine, tick)
+            move || shared.run(&engine, tick, turn)
         })?;
         Ok(Self {
             shared,
+            tick,
+            turn,
             thread: Some(thread),
         })
     }
@@ -52,11 +92,22 @@ impl Ticker {
         }
         Running(self.shared.clone())
     }
+
+    pub(super) fn pace(&self) -> Pace {
+        Pace {
+            shared: self.shared.clone(),
+            tick: self.tick,
+            turn: self.turn,
+        }
+    }
 }
 
 impl Shared {
-    fn run(&self, engine: &wasmtime::Engine, tick: Duration) {
-        let mut idle = 0;
+    fn run(&self, engine: &wasmtime::Engine, tick: Duration, turn: Duration) {
+        // Where the process may: with more threads than processors, a tick that waits for its turn among
+        // them comes milliseconds late. Of this thread alone, as always with Linux.
+        setpriority_process(None, NICE).ok();
+        let (mut idle, mut short) = (0, 0_u32);
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         while !*ended {
             idle = if self.running.load(SeqCst) == 0 {
@@ -73,9 +124,14 @@ impl Shared {
                 self.asleep.store(false, SeqCst);
                 idle = 0;
             }
-            let waited = self.woken.wait_timeout(ended, tick);
+            let wait = if short > 0 { turn } else { tick };
+            let waited = self.woken.wait_timeout(ended, wait);
             ended = waited.unwrap_or_else(PoisonError::into_inner).0;
             engine.increment_epoch();
+            short = match self.overran.swap(false, Relaxed) {
+                true => SHORT_TICKS,
+                false => short.saturating_sub(1),
+            };
         }
     }
 
@@ -125,7 +181,7 @@ mod tests {
     #[test]
     fn the_thread_sleeps_while_nothing_runs_and_wakes_for_a_guest() {
         let engine = wasmtime::Engine::default();
-        let ticker = Ticker::start(engine, Duration::from_micros(100)).unwrap();
+        let ticker = Ticker::start(engine, Duration::from_micros(100), Duration::from_micros(100)).unwrap();
         until(|| ticker.shared.asleep.load(SeqCst));
         let running = ticker.running();
         until(|| !ticker.shared.asleep.load(SeqCst));
@@ -135,7 +191,12 @@ mod tests {
 
     #[test]
     fn dropping_it_ends_the_thread() {
-        let ticker = Ticker::start(wasmtime::Engine::default(), Duration::from_secs(60)).unwrap();
+        let ticker = Ticker::start(
+            wasmtime::Engine::default(),
+            Duration::from_secs(60),
+            Duration::from_secs(60),
+        )
+        .unwrap();
         let shared = Arc::downgrade(&ticker.shared);
         drop(ticker);
         assert_eq!(shared.strong_count(), 0);

@@ -5,6 +5,7 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 
 use super::*;
+use crate::testing::settings;
 
 fn endless(id: &str) -> String {
     function(id, "", "(loop (br 0)) i32.const 0", "")
@@ -106,6 +107,35 @@ async fn one_thread_serves_others_beside_an_endless_loop() {
     });
     tokio::task::yield_now().await;
     assert_eq!(call(&functions, "other").await.unwrap(), "here");
+    assert!(!looping.is_finished());
+    looping.abort();
+}
+
+/// On one thread, so that others are served in the turns of it.
+#[tokio::test]
+async fn one_that_runs_for_long_gives_way_often() {
+    const TICK: Duration = Duration::from_millis(100);
+    const CALLS: u32 = 50;
+    let settings = Settings {
+        tick: TICK,
+        turn: Duration::from_millis(1),
+        ..settings()
+    };
+    let functions = Functions::new(settings, Arc::<Fake>::default());
+    let patient = limited(&endless("endless"), |config| config.limits.time = TICK * 600);
+    functions.install("endless", patient).await.unwrap();
+    install(&functions, "other", &says("other", "here")).await;
+    let looping = tokio::spawn({
+        let functions = functions.clone();
+        async move { call(&functions, "endless").await }
+    });
+    tokio::task::yield_now().await;
+    let begun = Instant::now();
+    for _ in 0..CALLS {
+        assert_eq!(call(&functions, "other").await.unwrap(), "here");
+        tokio::task::yield_now().await;
+    }
+    assert!(begun.elapsed() < TICK * CALLS / 2, "{:?}", begun.elapsed());
     assert!(!looping.is_finished());
     looping.abort();
 }
