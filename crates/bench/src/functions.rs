@@ -7,6 +7,7 @@ mod floor;
 mod install;
 mod memory;
 mod modules;
+mod neighbours;
 mod sidecar;
 pub mod table;
 
@@ -33,6 +34,10 @@ pub async fn run(options: &Options) -> Result<Vec<Line>> {
     if options.wants("memory") {
         eprintln!("functions: memory …");
         lines.extend(memory::idle(options).await?);
+    }
+    if options.wants("neighbours") {
+        eprintln!("functions: neighbours …");
+        lines.push(neighbours::others(options).await?);
     }
     if options.wants("Go") {
         eprintln!("functions: Go …");
