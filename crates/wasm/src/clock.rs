@@ -17,6 +17,8 @@ use tokio::task::yield_now;
 const PASSES: u32 = 8;
 /// A pass that is shorter than this was nobody's.
 const NOBODY: Duration = Duration::from_micros(10);
+/// No other pass begins after this, for there may always be somebody.
+const LONG_ENOUGH: Duration = Duration::from_millis(1);
 
 /// A guest ran longer than it may.
 #[derive(Debug, Clone, Copy, Error)]
@@ -67,7 +69,7 @@ impl Clock {
                 // again, and look at the network once in sixty turns.
                 yield_now().await;
                 let now = Instant::now();
-                if now - since < NOBODY {
+                if now - since < NOBODY || now - begun > LONG_ENOUGH {
                     break;
                 }
                 since = now;
@@ -145,7 +147,7 @@ mod tests {
         work(BUDGET / 2);
         let used = clock.gives_way(BUDGET / 2).unwrap();
         assert!(used >= BUDGET / 2);
-        assert_eq!(clock.gives_way(BUDGET / 2), None, "it just did");
+        assert_eq!(clock.gave_way, used);
         work(BUDGET / 2);
         assert!(clock.check().is_err(), "its own time counts");
         clock.restart();

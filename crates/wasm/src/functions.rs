@@ -133,7 +133,7 @@ impl Functions {
                 Ok(())
             }
             Err(error) => {
-                self.give_up(name, &config);
+                self.withdraw(name, &config.source);
                 Err(error)
             }
         }
@@ -307,15 +307,19 @@ impl Functions {
         Ok(())
     }
 
-    /// Removes what `config` was installed as, unless it was removed or changed meanwhile.
-    fn give_up(&self, name: &str, config: &Arc<Config>) {
+    /// Removes what was installed as `name` from `source`, unless it was removed or changed meanwhile.
+    /// Whether nothing of that name is left.
+    pub fn withdraw(&self, name: &str, source: &Arc<Source>) -> bool {
         let mut plugins = self.plugins();
-        let own = |entry: &Entry| Arc::ptr_eq(&entry.config.source, &config.source);
-        if plugins.get(name).is_some_and(own) {
-            plugins.remove(name);
-            self.slots.leave(name);
-            self.route(&plugins);
+        match plugins.get(name) {
+            None => return true,
+            Some(entry) if !Arc::ptr_eq(&entry.config.source, source) => return false,
+            Some(_) => {}
         }
+        plugins.remove(name);
+        self.slots.leave(name);
+        self.route(&plugins);
+        true
     }
 
     /// Shows why `config`, or whatever was to be, does not run.

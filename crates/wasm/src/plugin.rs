@@ -14,7 +14,7 @@ use std::{
 };
 
 use thiserror::Error;
-use tokio::time::timeout_at;
+use tokio::{task::coop::consume_budget, time::timeout_at};
 
 pub use self::proxied::LONGEST_HELD;
 use self::{
@@ -242,6 +242,8 @@ impl Plugin {
     }
 
     async fn serve(&self, request: Request, asker: Asker) -> Result<Reply, CallError> {
+        // Of calls within calls each may be too quick to give way, and all together not.
+        consume_budget().await;
         if asker.depth > DEEPEST {
             return Err(CallError::TooDeep);
         }

@@ -2,11 +2,11 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError},
 };
 
 use layotto_mesh::config::ConfigError;
-use layotto_wasm::{InstallError, Status};
+use layotto_wasm::{InstallError, Source, Status};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
@@ -43,15 +43,10 @@ impl Guests {
         }
         let mut plugin = config::plugin(&Value::Object(item)).map_err(Refused::Config)?;
         plugin.resolve(&self.0.globals.load()).map_err(Refused::Config)?;
-        let mut new = New::of(self, id)?;
+        let config = plugin.config(&self.0.folder);
+        let mut new = New::of(self, id, config.source.clone())?;
         self.note_engine(&plugin.vm_config.engine);
-        let installed = self.0.functions.install(id, plugin.config(&self.0.folder));
-        if let Err(error) = installed.await {
-            new.is_there = false;
-            // What is there now, and the note of it, are somebody else's.
-            new.stays = matches!(error, InstallError::Overtaken(_));
-            return Err(error.into());
-        }
+        self.0.functions.install(id, config).await?;
         let status = self.0.functions.status();
         match status.into_iter().find(|status| status.name == id) {
             Some(Status {
@@ -159,17 +154,17 @@ impl Guests {
 struct New<'a> {
     guests: &'a Guests,
     name: &'a str,
-    is_there: bool,
+    source: Arc<Source>,
     stays: bool,
 }
 
 impl<'a> New<'a> {
-    fn of(guests: &'a Guests, name: &'a str) -> Result<Self, InstallError> {
+    fn of(guests: &'a Guests, name: &'a str, source: Arc<Source>) -> Result<Self, InstallError> {
         match guests.added().insert(name.to_owned()) {
             true => Ok(Self {
                 guests,
                 name,
-                is_there: true,
+                source,
                 stays: false,
             }),
             false => Err(InstallError::Registered(name.to_owned())),
@@ -182,10 +177,9 @@ impl Drop for New<'_> {
         if self.stays {
             return;
         }
-        self.guests.added().remove(self.name);
-        if self.is_there {
-            // Nobody is there where it was given up before it began.
-            drop(self.guests.0.functions.uninstall(self.name));
+        // Else what is there now, and the note of it, are somebody else's.
+        if self.guests.0.functions.withdraw(self.name, &self.source) {
+            self.guests.added().remove(self.name);
         }
     }
 }

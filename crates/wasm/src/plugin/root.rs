@@ -4,7 +4,7 @@
 use std::{future::pending, sync::Arc, time::Duration};
 
 use tokio::{
-    task::AbortHandle,
+    task::{AbortHandle, coop::consume_budget},
     time::{Instant, sleep, sleep_until},
 };
 use tracing::{error, warn};
@@ -103,6 +103,8 @@ impl Living {
     }
 
     async fn serve(&self, instance: &mut Instance, tick: &mut Option<Instant>) -> Result<(), Trap> {
+        // Others have their turn, and the end is seen, also where there is always another event.
+        consume_budget().await;
         let event = self.event(instance, tick).await;
         instance.guest().clock.restart();
         let _running = instance.running();

@@ -272,6 +272,23 @@ async fn a_function_calls_itself_so_deep_and_no_deeper() {
     );
 }
 
+/// On one thread: each of the calls is quick, and all together are not.
+#[tokio::test]
+async fn a_deadline_ends_calls_within_calls() {
+    let import = r#"(import "env" "proxy_invoke_service" (func $invoke (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))"#;
+    let once = "(drop (call $invoke (i32.const 300) (i32.const 4) (i32.const 0) (i32.const 0)
+        (i32.const 300) (i32.const 4) (i32.const 16) (i32.const 20)))";
+    let twice = format!("{once} {once} i32.const 0");
+    let data = r#"(data (i32.const 300) "self")"#;
+    let (functions, _) = with(&[&function("self", import, &twice, data)]).await;
+    let begun = Instant::now();
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(100);
+    let called = functions.call("self", request("/", ""), 0, Some(deadline));
+    let error = called.await.unwrap_err();
+    assert!(matches!(error, CallError::Deadline), "{error:?}");
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
+
 // deviation: D143
 #[tokio::test]
 async fn calls_of_functions_need_no_place() {
