@@ -173,12 +173,12 @@ impl Client {
         // From here on the library's questions are answered at once.
         drop(self.events);
         self.lent.close();
-        if timeout_at(until, self.lent.wait()).await.is_err() {
-            tracing::warn!("a Kafka broker did not answer in time a member that leaves its group");
-        }
-        let consumer = self.consumer;
-        // Waits for the broker's answer, and for the library's threads.
-        let closing = tokio::task::spawn_blocking(move || drop(consumer));
+        let (lent, consumer) = (self.lent, self.consumer);
+        let closing = async {
+            lent.wait().await;
+            // Waits for the broker's answer, and for the library's threads.
+            tokio::task::spawn_blocking(move || drop(consumer)).await
+        };
         if timeout_at(until, closing).await.is_err() {
             tracing::warn!("a Kafka broker did not hear in time that a member leaves its group");
         }
