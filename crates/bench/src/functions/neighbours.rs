@@ -54,6 +54,7 @@ pub async fn others(options: &Options) -> Result<Line> {
         let without = crowd.ask_others(time).await?;
         let trouble = crowd.trouble().await?;
         let beside = crowd.ask_others(time).await?;
+        ensure!(trouble.is_there(), "a bad function was no longer asked");
         drop(trouble);
         tokio::time::sleep(PAUSE_AFTER).await;
         pairs.push((beside, without));
