@@ -69,6 +69,15 @@ impl BackEnds {
         self.redis.note(remark).await;
     }
 
+    /// How many are told by etcd of changes now; `None` without one.
+    pub async fn watchers(&self) -> Option<u64> {
+        let port = self.etcd.as_ref()?.address().port();
+        let page = super::http::try_get(port, "/metrics").await.unwrap();
+        let lines = page["body"].as_str().unwrap().lines();
+        let mut counts = lines.filter_map(|line| line.strip_prefix("etcd_debugging_mvcc_watcher_total "));
+        Some(counts.next().unwrap().parse().unwrap())
+    }
+
     /// Does what a step does past the sidecar; its answer.
     pub async fn command(&self, step: &Json) -> Json {
         self.redis.command(&step["redis"]).await

@@ -14,6 +14,9 @@ use super::{
 };
 use crate::sidecar::{self, PATIENCE, Sidecar};
 
+/// How long a subscription may take to be made.
+const SUBSCRIBED: Duration = Duration::from_secs(2);
+
 /// What the raw HTTP service of the recordings answered to everything.
 const RAW_ANSWER: &str = "HTTP/1.1 200 OK\r\nX-A: 1\r\nX-A: 2\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\n\
      Set-Cookie: a=b\r\nSet-Cookie: c=d\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 2\r\n\r\nok";
@@ -544,7 +547,15 @@ impl Run {
             for (recorded, now) in &self.renamed {
                 text = text.replace(recorded, now);
             }
+            let before = self.back_ends.watchers().await;
             stream.send(&serde_json::from_str(&text).unwrap()).await;
+            // Nobody is told when a subscription is made, and what is written next must not be sooner.
+            // There is none where it is refused.
+            let begun = std::time::Instant::now();
+            let is_made = async || self.back_ends.watchers().await > before;
+            while before.is_some() && !is_made().await && begun.elapsed() < SUBSCRIBED {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
             return Vec::new();
         }
         if step.get("half_close").is_some() {
