@@ -174,11 +174,12 @@ impl Client {
         drop(self.events);
         self.lent.close();
         let (lent, consumer) = (self.lent, self.consumer);
-        let closing = async {
+        // Goes on where nobody waits for it any more.
+        let closing = tokio::spawn(async move {
             lent.wait().await;
             // Waits for the broker's answer, and for the library's threads.
             tokio::task::spawn_blocking(move || drop(consumer)).await
-        };
+        });
         if timeout_at(until, closing).await.is_err() {
             tracing::warn!("a Kafka broker did not hear in time that a member leaves its group");
         }
