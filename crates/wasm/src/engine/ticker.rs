@@ -22,11 +22,11 @@ use crate::clock::Clock;
 /// does not wake it each time.
 const IDLE_TICKS: u32 = 50;
 
-/// The thread works for some microseconds each time.
+/// The priority of the thread, which works for some microseconds each time.
 const NICE: i32 = -10;
 
-/// How many ticks are short after one that met such a guest: on a busy machine its next turn comes some
-/// ticks later.
+/// How many ticks are short after one that met a guest which runs for long: on a busy machine its next
+/// turn comes some ticks later.
 const SHORT_TICKS: u32 = 100;
 
 pub(super) struct Ticker {
