@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -135,6 +136,28 @@ impl Process {
     pub fn count(&self, of: &str) -> u64 {
         let folder = format!("/proc/{}/{of}", self.sidecar.pid());
         fs::read_dir(folder).unwrap().count() as u64
+    }
+
+    /// Its connections to an address: what a product still has of one that the process closed is
+    /// not the process's.
+    pub fn connections(&self, to: SocketAddr) -> u64 {
+        let SocketAddr::V4(to) = to else {
+            panic!("{to} is not of IPv4")
+        };
+        let process = format!("/proc/{}", self.sidecar.pid());
+        let files = fs::read_dir(format!("{process}/fd")).unwrap();
+        let names = files.filter_map(|file| fs::read_link(file.unwrap().path()).ok());
+        let names: BTreeSet<_> = names.map(|name| name.display().to_string()).collect();
+        // proc_pid_net(5): numbers in hexadecimal, addresses as they lie in memory.
+        let address = u32::from_ne_bytes(to.ip().octets());
+        let remote = format!("{address:08X}:{:04X}", to.port());
+        let table = fs::read_to_string(format!("{process}/net/tcp")).unwrap();
+        let is_one = |line: &&str| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let owned = |inode: &&str| names.contains(&format!("socket:[{inode}]"));
+            fields.get(2) == Some(&&*remote) && fields.get(9).is_some_and(owned)
+        };
+        table.lines().filter(is_one).count() as u64
     }
 
     /// The names of its threads.

@@ -88,7 +88,7 @@ static KAFKA: Product = Product {
         sections(&["pub_subs"], "kafka", &settings)
     },
     answers: |server| kafka::leads(server, "probe"),
-    pool: 4,
+    pool: 2,
     promises: Promises::ALL,
 };
 

@@ -81,7 +81,7 @@ impl Rig {
 
     /// What the process holds now.
     pub fn size(&self) -> Size {
-        let connections = self.proxy.counts().live;
+        let connections = self.process.connections(self.proxy.address());
         Size {
             files: self.process.count("fd").saturating_sub(connections),
             threads: self.process.count("task"),
@@ -113,7 +113,8 @@ impl Rig {
             let threads = self.process.threads();
             assert!(
                 begun.elapsed() < PATIENCE,
-                "{before:?} before, {now:?} now: {threads:?}"
+                "{before:?} before, {now:?} now: {threads:?}; {:?}",
+                self.proxy.counts()
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
