@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     super::tls::name,
-    access::{refusal, use_each},
+    access::{refusal, until_told, use_each},
     *,
 };
 
@@ -54,21 +54,7 @@ impl Setup {
 
     /// Why no session is opened.
     async fn refusal(&self, servers: impl ToString) -> String {
-        until_told(&self.ensemble(servers), "no TLS with").await
-    }
-}
-
-/// Asks in vain until the reason contains `part`: a busy server may not tell it at first.
-async fn until_told(ensemble: &Ensemble, part: &str) -> String {
-    let begun = Instant::now();
-    loop {
-        let error = ask(ensemble).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-        if error.message().contains(part) {
-            return error.message().to_owned();
-        }
-        assert!(begun.elapsed() < PATIENCE, "{error}");
-        sleep(Duration::from_millis(5)).await;
+        until_told(&self.ensemble(servers), ErrorKind::Unavailable, "no TLS with").await
     }
 }
 
@@ -132,9 +118,9 @@ async fn a_client_may_have_to_show_a_certificate_and_a_renewed_one_counts() {
         ..unknown
     };
     let ensemble = files.ensemble(address);
-    until_told(&ensemble, "no TLS with").await;
+    until_told(&ensemble, ErrorKind::Unavailable, "no TLS with").await;
     std::fs::remove_file(&certificate).unwrap();
-    until_told(&ensemble, "clientCert: neither").await;
+    until_told(&ensemble, ErrorKind::Unavailable, "clientCert: neither").await;
     renew(&authority);
     until_answered(&ensemble).await;
 }
