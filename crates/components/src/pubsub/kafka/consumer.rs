@@ -198,3 +198,28 @@ async fn serve(consumer: Arc<GroupConsumer>, to: mpsc::Sender<Event>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use layotto_testkit::soon::soon;
+    use rdkafka::mocking::MockCluster;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::pubsub::kafka::tests::member_of;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_end_waits_for_whoever_holds_the_consumer() {
+        let cluster = MockCluster::new(1).unwrap();
+        let client = member_of("g", &cluster.bootstrap_servers());
+        let (lent, consumer) = (client.lend(), Arc::downgrade(&client.consumer));
+        let mut closing = tokio::spawn(client.close(Instant::now() + Duration::from_secs(60)));
+        let early = timeout(Duration::from_millis(100), &mut closing).await;
+        assert!(early.is_err(), "a thread still has the consumer");
+        drop(lent);
+        soon(closing).await.unwrap();
+        assert_eq!(consumer.strong_count(), 0);
+    }
+}

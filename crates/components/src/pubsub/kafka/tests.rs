@@ -26,8 +26,11 @@ use rdkafka::{
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
-use super::Kafka;
-use crate::pubsub::probe::{self, Delivered, Subscriber, kind, retry, texts};
+use super::{Kafka, consumer::Client};
+use crate::{
+    client::kafka::{Connection, Reach, Told},
+    pubsub::probe::{self, Delivered, Subscriber, kind, retry, texts},
+};
 
 mod commits;
 
@@ -99,6 +102,20 @@ fn committed_at(brokers: impl ToString, group: &str, topic: &str, partition: i32
         Offset::Offset(offset) => Some(offset),
         _ => None,
     }
+}
+
+/// A client that belongs to `group` as soon as it wants a topic.
+pub(super) fn member_of(group: &str, brokers: &str) -> Client {
+    let connection = Connection {
+        brokers: vec![brokers.to_owned()],
+        ..Connection::default()
+    };
+    let cx = Context::standalone("test", "/");
+    let told = Told {
+        component: cx.name.clone(),
+        reach: Reach::new(&connection, &cx),
+    };
+    Client::start(&connection.config(&cx).unwrap(), group, told).unwrap()
 }
 
 /// Two keys whose records go to different partitions.

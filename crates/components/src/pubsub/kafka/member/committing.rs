@@ -169,29 +169,16 @@ fn send(consumer: &GroupConsumer, marks: Vec<(Partition, Mark)>, is_in_doubt: bo
 mod tests {
     use std::collections::HashMap;
 
-    use layotto_core::Context;
     use rdkafka::mocking::MockCluster;
 
     use super::*;
-    use crate::{
-        client::kafka::{Connection, Reach, Told},
-        pubsub::kafka::consumer::Client,
-    };
+    use crate::pubsub::kafka::tests::member_of;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_partition_that_is_refused_holds_up_no_other() {
         let cluster = MockCluster::new(1).unwrap();
         cluster.create_topic("t", 2, 1).unwrap();
-        let connection = Connection {
-            brokers: vec![cluster.bootstrap_servers()],
-            ..Connection::default()
-        };
-        let cx = Context::standalone("test", "/");
-        let told = Told {
-            component: cx.name.clone(),
-            reach: Reach::new(&connection, &cx),
-        };
-        let client = Client::start(&connection.config(&cx).unwrap(), "g", told).unwrap();
+        let client = member_of("g", &cluster.bootstrap_servers());
         let consumer = Arc::clone(&client.consumer);
         let mark = |offset| Mark { offset, attempts: 2 };
         // There is no partition 7.

@@ -12,6 +12,9 @@ use crate::pubsub::kafka::{Config, Groups, InitialOffset};
 /// How long the library waits here before it tries again: long enough for others to go before.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// A broker that refuses offsets once: the library keeps them on their way for as long as above.
+const BUSY: RDKafkaRespErr = RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS;
+
 /// A component whose library is in no hurry.
 async fn patient(brokers: &str) -> Subject {
     let folder = tempfile::tempdir().unwrap();
@@ -42,8 +45,7 @@ async fn offsets_that_are_tried_again_do_not_overtake_later_ones() {
         subject.publish("t", text).await.unwrap();
     }
     let first = soon(subscriber.next()).await;
-    let busy = RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS;
-    cluster.request_errors(RDKafkaApiKey::OffsetCommit, &[busy]);
+    cluster.request_errors(RDKafkaApiKey::OffsetCommit, &[BUSY]);
     first.end(Outcome::Ack);
     let second = soon(subscriber.next()).await;
     // Nobody tells that the first offset was refused, nor that none is tried again any more.
@@ -59,4 +61,25 @@ async fn offsets_that_are_tried_again_do_not_overtake_later_ones() {
     sleep(2 * AGAIN).await;
     assert_eq!(noted(), Some(2), "an earlier offset came later");
     subject.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_behind_others_that_are_on_their_way_are_sent_before_the_end() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t", 1, 1).unwrap();
+    let brokers = cluster.bootstrap_servers();
+    let subject = patient(&brokers).await;
+    let mut subscriber = subject.subscribe("t", "g").await;
+    for text in ["first", "second"] {
+        subject.publish("t", text).await.unwrap();
+    }
+    let first = soon(subscriber.next()).await;
+    cluster.request_errors(RDKafkaApiKey::OffsetCommit, &[BUSY]);
+    first.end(Outcome::Ack);
+    let second = soon(subscriber.next()).await;
+    // Nobody tells that the first offset was refused.
+    sleep(AGAIN / 4).await;
+    second.end(Outcome::Ack);
+    subject.end().await;
+    assert_eq!(committed_at(&brokers, "g", "t", 0), Some(2));
 }
