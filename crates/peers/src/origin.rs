@@ -11,7 +11,9 @@
 //! | `/header/N` | a header field `x-large` of N bytes |
 //! | `/seen` | the fields of the request, a line each |
 //! | `/wait/N` | `ok` after N milliseconds |
-//! | any, gRPC | the message that was sent, status 0 |
+//! | `/grpc.health.v1.Health/Watch`, gRPC | whether it [serves](Origin::serves), and each change of it |
+//! | `/grpc.health.v1.Health/Check`, gRPC | the first of these |
+//! | any other, gRPC | the message that was sent, status 0 |
 
 use std::{
     convert::Infallible,
@@ -25,7 +27,7 @@ use std::{
 
 use anyhow::Result;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
@@ -33,7 +35,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 /// Stands for compressed bytes; nothing on the way should look into them.
 pub const GZIP: &[u8] = b"\x1f\x8b\x08\x00not really compressed\x00\xff";
@@ -49,6 +51,8 @@ type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 struct Seen {
     requests: AtomicU64,
     connections: AtomicU64,
+    /// What those hear who ask for its health.
+    serves: watch::Sender<bool>,
 }
 
 /// A running back end of this process; dropping it closes its port and its connections.
@@ -95,6 +99,16 @@ impl Origin {
     pub fn connections(&self) -> u64 {
         self.seen.connections.load(Ordering::Relaxed)
     }
+
+    /// What it says of its health from now on; that it does not serve until then.
+    pub fn serves(&self, serves: bool) {
+        self.seen.serves.send_replace(serves);
+    }
+
+    /// How many watch its health now.
+    pub fn watches(&self) -> usize {
+        self.seen.serves.receiver_count()
+    }
 }
 
 /// Serves until killed; prints the address first.
@@ -129,7 +143,7 @@ async fn accept(listener: TcpListener, seen: Arc<Seen>) {
                 .initial_connection_window_size(8 << 20);
             let service = hyper::service::service_fn(move |request| {
                 seen.requests.fetch_add(1, Ordering::Relaxed);
-                answer(request)
+                answer(request, Arc::clone(&seen))
             });
             // How a connection ends is the client's business.
             drop(server.serve_connection(TokioIo::new(stream), service).await);
@@ -138,10 +152,18 @@ async fn accept(listener: TcpListener, seen: Arc<Seen>) {
     }
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(request: Request<Incoming>, seen: Arc<Seen>) -> Result<Response<Body>, Infallible> {
     let kind = request.headers().get(header::CONTENT_TYPE);
     if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
-        return Ok(grpc(request).await);
+        return Ok(match request.uri().path() {
+            "/grpc.health.v1.Health/Watch" => grpc(health(&seen)),
+            "/grpc.health.v1.Health/Check" => grpc(health(&seen).take(1)),
+            _ => {
+                let body = request.into_body().collect().await;
+                let message = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+                grpc(stream::iter([message]))
+            }
+        });
     }
     let head = request.method() == http::Method::HEAD;
     let path = request.uri().path().to_owned();
@@ -168,7 +190,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
         }
         "status" => with_status(number),
         "header" => large_header(number),
-        "seen" => text(seen(request.headers())),
+        "seen" => text(as_text(request.headers())),
         "wait" => {
             tokio::time::sleep(Duration::from_millis(number as u64)).await;
             text("ok")
@@ -193,7 +215,7 @@ fn bytes(length: usize) -> Response<Body> {
         let part = chunk.slice(..CHUNK.min(length - begin));
         Ok(Frame::data(part))
     });
-    let mut response = Response::new(StreamBody::new(futures::stream::iter(frames)).boxed_unsync());
+    let mut response = Response::new(StreamBody::new(stream::iter(frames)).boxed_unsync());
     response
         .headers_mut()
         .insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -216,7 +238,7 @@ fn trailers() -> Response<Body> {
         Ok(Frame::data(Bytes::from_static(b"hello"))),
         Ok(Frame::trailers(fields)),
     ];
-    let mut response = Response::new(StreamBody::new(futures::stream::iter(frames)).boxed_unsync());
+    let mut response = Response::new(StreamBody::new(stream::iter(frames)).boxed_unsync());
     // hyper sends only trailers that were announced.
     response
         .headers_mut()
@@ -243,22 +265,34 @@ fn large_header(length: usize) -> Response<Body> {
     response
 }
 
-fn seen(fields: &HeaderMap) -> String {
+fn as_text(fields: &HeaderMap) -> String {
     fields
         .iter()
         .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())))
         .collect()
 }
 
-async fn grpc(request: Request<Incoming>) -> Response<Body> {
-    let body = request.into_body().collect().await;
-    let message = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+/// An answer of messages, each with what gRPC puts before it.
+fn grpc(messages: impl Stream<Item = Bytes> + Send + 'static) -> Response<Body> {
     let mut fields = HeaderMap::new();
     fields.insert("grpc-status", HeaderValue::from_static("0"));
-    let frames = [Ok(Frame::data(message)), Ok(Frame::trailers(fields))];
-    let mut response = Response::new(StreamBody::new(futures::stream::iter(frames)).boxed_unsync());
+    let end = stream::iter([Frame::trailers(fields)]);
+    let frames = messages.map(Frame::data).chain(end).map(Ok);
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
+}
+
+/// What is said of the health now, and with each change.
+fn health(seen: &Seen) -> impl Stream<Item = Bytes> + Send + 'static {
+    let mut serves = seen.serves.subscribe();
+    serves.mark_changed();
+    stream::unfold(serves, async |mut serves| {
+        serves.changed().await.ok()?;
+        // SERVING or NOT_SERVING in field 1 of a message of two bytes.
+        let status = if *serves.borrow_and_update() { 1 } else { 2 };
+        Some((Bytes::copy_from_slice(&[0, 0, 0, 0, 2, 0x08, status]), serves))
+    })
 }

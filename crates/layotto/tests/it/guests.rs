@@ -78,7 +78,7 @@ fn examples() -> PathBuf {
 }
 
 /// Puts an example that is kept in the repository into `folder`, as `name`.
-fn put_example(folder: &Path, example: &str, name: &str) {
+pub fn put_example(folder: &Path, example: &str, name: &str) {
     let file = examples().join("built").join(format!("{example}.wasm"));
     std::fs::copy(&file, folder.join(format!("{name}.wasm")))
         .unwrap_or_else(|error| panic!("{}: {error}", file.display()));

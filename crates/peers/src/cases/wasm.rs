@@ -1,26 +1,28 @@
-//! One Proxy-Wasm module as a filter of layotto and of Envoy: what clients and the back end see is the
+//! Proxy-Wasm modules as filters of layotto and of Envoy: what clients and the back end see is the
 //! same.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fmt::Debug, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use futures::future::BoxFuture;
 use layotto_peers::{
     origin::Origin,
     proxy::{Kind, Plan, Protocol, Proxy},
 };
+use layotto_testkit::soon::until;
 
 use super::{output, succeed};
 use crate::runner::{Case, Ignored, Lab};
 
-/// Lets requests through whose `x-api-key` is right.
-const MODULE: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../../examples/functions/built/rust-auth.wasm"
-);
 const KEY: &str = "x-api-key: open-sesame";
+const NOTHING: &str = "x-other: 1";
 
 pub fn cases() -> Vec<Case> {
-    vec![Case::new("wasm::auth_filter", &["curl", "envoy"], auth_filter)]
+    let needs = &["curl", "envoy"];
+    vec![
+        Case::new("wasm::auth_filter", needs, auth_filter),
+        Case::new("wasm::grpc_filter", needs, grpc_filter),
+    ]
 }
 
 /// What a client sees of an answer.
@@ -41,7 +43,11 @@ impl Answer {
     }
 }
 
-async fn auth_filter(lab: Lab) -> Result<()> {
+/// The answers that a module gives in one proxy and in the other, which must be the same.
+async fn the_same<T: PartialEq + Debug>(
+    lab: Lab,
+    answers: impl Fn(Kind) -> BoxFuture<'static, Result<T>>,
+) -> Result<T> {
     if !matches!(lab.kind, Kind::Layotto | Kind::Envoy) {
         return Err(Ignored("it has no host for such modules".into()).into());
     }
@@ -55,6 +61,29 @@ async fn auth_filter(lab: Lab) -> Result<()> {
         "{} answers {ours:#?}\nEnvoy answers {theirs:#?}",
         lab.kind.name()
     );
+    Ok(ours)
+}
+
+async fn has_the_filter() -> Result<bool> {
+    let asked = output("layotto", ["reference", "filter", "proxywasm"]).await?;
+    Ok(asked.status.success())
+}
+
+/// A proxy with an example in Rust before a back end.
+async fn with(kind: Kind, example: &str, back: Protocol, origin: &Origin) -> Result<Proxy> {
+    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/functions/built");
+    let module = PathBuf::from(format!("{built}/rust-{example}.wasm"));
+    ensure!(module.is_file(), "{} is missing", module.display());
+    let plan = Plan {
+        filter: Some(module),
+        ..Plan::of(back, origin.address)
+    };
+    Proxy::start(kind, &plan).await
+}
+
+/// Lets requests through whose `x-api-key` is right.
+async fn auth_filter(lab: Lab) -> Result<()> {
+    let ours = the_same(lab, |kind| Box::pin(by_key(kind))).await?;
     let [refused, wrong, passed] = &ours;
     for answer in [refused, wrong] {
         let asks = answer.fields.get("www-authenticate").map(String::as_str);
@@ -79,29 +108,50 @@ async fn auth_filter(lab: Lab) -> Result<()> {
     Ok(())
 }
 
-async fn has_the_filter() -> Result<bool> {
-    let asked = output("layotto", ["reference", "filter", "proxywasm"]).await?;
-    Ok(asked.status.success())
-}
-
 /// Without a key, with a wrong one, with the right one.
-async fn answers(kind: Kind) -> Result<[Answer; 3]> {
+async fn by_key(kind: Kind) -> Result<[Answer; 3]> {
     let origin = Origin::start().await?;
-    ensure!(Path::new(MODULE).is_file(), "{MODULE} is missing");
-    let plan = Plan {
-        filter: Some(MODULE.into()),
-        ..Plan::of(Protocol::Http1, origin.address)
-    };
-    let proxy = Proxy::start(kind, &plan).await?;
-    let url = format!("http://{}/seen", proxy.address);
-    let refused = ask(&url, "x-other: 1").await?;
-    let wrong = ask(&url, "x-api-key: wrong").await?;
+    let proxy = with(kind, "auth", Protocol::Http1, &origin).await?;
+    let refused = ask(&proxy, NOTHING).await?;
+    let wrong = ask(&proxy, "x-api-key: wrong").await?;
     ensure!(origin.requests() == 0, "{} let something through", kind.name());
-    Ok([refused, wrong, ask(&url, KEY).await?])
+    Ok([refused, wrong, ask(&proxy, KEY).await?])
 }
 
-async fn ask(url: &str, field: &str) -> Result<Answer> {
-    let printed = succeed("curl", ["-sS", "-i", "-H", field, url]).await?;
+/// Lets requests through once the back end says over gRPC that it serves.
+async fn grpc_filter(lab: Lab) -> Result<()> {
+    let [refused, waited, passed] = the_same(lab, |kind| Box::pin(by_health(kind))).await?;
+    ensure!(
+        refused.status == "503" && refused.body == "the back end does not serve: it says so\n",
+        "not refused: {refused:?}"
+    );
+    for passed in [waited, passed] {
+        ensure!(
+            passed.status == "200" && passed.body == "x-health: serving\n",
+            "not let through: {passed:?}"
+        );
+    }
+    Ok(())
+}
+
+/// While it does not serve, when that changes, and then.
+async fn by_health(kind: Kind) -> Result<[Answer; 3]> {
+    let origin = Origin::start().await?;
+    let proxy = with(kind, "health", Protocol::Http2, &origin).await?;
+    let refused = ask(&proxy, NOTHING).await?;
+    let changes = async {
+        until(1, || origin.watches()).await;
+        origin.serves(true);
+    };
+    let (waited, ()) = tokio::join!(ask(&proxy, "x-wait: 1"), changes);
+    // The module cancelled it.
+    until(0, || origin.watches()).await;
+    Ok([refused, waited?, ask(&proxy, NOTHING).await?])
+}
+
+async fn ask(proxy: &Proxy, field: &str) -> Result<Answer> {
+    let url = format!("http://{}/seen", proxy.address);
+    let printed = succeed("curl", ["-sS", "-i", "-H", field, &url]).await?;
     let (head, body) = printed.split_once("\r\n\r\n").context("no head")?;
     let mut lines = head.lines();
     let status = lines.next().and_then(|line| line.split(' ').nth(1));
@@ -112,18 +162,21 @@ async fn ask(url: &str, field: &str) -> Result<Answer> {
             .contains(&name.as_str())
             .then(|| (name, value.to_owned()))
     });
+    let status = status.unwrap_or_default();
     Ok(Answer {
-        status: status.unwrap_or_default().to_owned(),
+        status: status.to_owned(),
         fields: fields.collect(),
-        // Only what the module did; each proxy adds fields of its own.
-        body: of_module(body),
+        body: match status {
+            "200" => of_module(body),
+            _ => body.to_owned(),
+        },
     })
 }
 
-/// The body, but of the fields that the back end saw only those of the module.
+/// Of the fields that the back end saw those that the modules have to do with: each proxy adds fields
+/// of its own.
 fn of_module(body: &str) -> String {
-    let own = |line: &&str| {
-        !line.contains(": ") || line.starts_with("x-authenticated-by") || line.starts_with("x-api-key")
-    };
+    let names = ["x-authenticated-by", "x-api-key", "x-health"];
+    let own = |line: &&str| names.iter().any(|name| line.starts_with(name));
     body.lines().filter(own).map(|line| format!("{line}\n")).collect()
 }

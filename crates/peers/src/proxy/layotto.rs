@@ -27,8 +27,10 @@ pub fn configuration(plan: &Plan, address: SocketAddr) -> String {
 }
 
 fn listener(plan: &Plan, address: SocketAddr) -> Value {
-    let module =
-        |file| json!({"type": "proxywasm", "config": {"vm_config": {"engine": "wasmtime", "path": file}}});
+    let module = |file| {
+        json!({"type": "proxywasm", "config": {
+            "vm_config": {"engine": "wasmtime", "path": file}, "allow_clusters": ["back"]}})
+    };
     let filters: Vec<_> = plan.filter.iter().map(module).collect();
     json!({
         "name": "front", "address": address, "bind_port": true, "stream_filters": filters,

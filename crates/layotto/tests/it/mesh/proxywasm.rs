@@ -2,6 +2,7 @@
 
 mod bodies;
 mod ends;
+mod health;
 
 use serde_json::{Value, json};
 use tonic::Code;
