@@ -38,6 +38,7 @@ use self::{
     },
 };
 pub(crate) use self::{
+    failure::was_refused,
     lease::{Lease, random_id},
     watch::{Ended, Watching},
 };

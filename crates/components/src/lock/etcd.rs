@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::standing;
 use crate::client::etcd::{
-    Client, Repeat, Settings, random_id,
+    Client, Repeat, Settings, random_id, was_refused,
     wire::{Compare, DeleteRangeRequest, KeyValue, Operand, RangeRequest, RequestOp, TxnRequest},
 };
 
@@ -72,12 +72,18 @@ impl Etcd {
             success: vec![RequestOp::put(key.clone(), held.value.clone(), lease.id())],
             failure: Vec::new(),
         };
-        let moved = self.client.txn(request, Repeat::Never).await?.succeeded;
-        if moved {
-            lease.keep();
-            self.client.revoke_later(held.lease);
+        // From here on the key may be under it: it is not revoked when nobody waits any more.
+        let new_lease = lease.keep();
+        let outcome = self.client.txn(request, Repeat::Never).await;
+        let unused = match &outcome {
+            Ok(answer) if answer.succeeded => Some(held.lease),
+            Err(error) if !was_refused(error) => None,
+            _ => Some(new_lease),
+        };
+        if let Some(unused) = unused {
+            self.client.revoke_later(unused);
         }
-        Ok(moved)
+        Ok(outcome?.succeeded)
     }
 }
 

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use layotto_core::{
-    Component, Context, Error, ErrorKind, Metadata, Open, Result,
+    Component, Context, Error, Metadata, Open, Result,
     state::{Consistency, Delete, Features, Get, Item, Operation, Set, StateStore},
 };
 use schemars::JsonSchema;
@@ -25,7 +25,7 @@ use serde::Deserialize;
 use self::plan::Plan;
 use super::change::{self, Action, Change};
 use crate::client::etcd::{
-    Client, Lease, Repeat, Settings,
+    Client, Lease, Repeat, Settings, was_refused,
     wire::{KeyValue, RangeRequest, Response, ResponseOp, TxnRequest, TxnResponse},
 };
 
@@ -188,14 +188,6 @@ impl Etcd {
         }
         change::summary(&refused)
     }
-}
-
-/// Whether a transaction that failed was surely not carried out.
-fn was_refused(error: &Error) -> bool {
-    !matches!(
-        error.kind(),
-        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Cancelled | ErrorKind::Internal
-    )
 }
 
 /// Parts changes, in their order, into those that one transaction can make.

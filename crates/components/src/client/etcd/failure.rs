@@ -137,6 +137,14 @@ impl Failure {
     }
 }
 
+/// Whether a request that failed was surely not carried out.
+pub(crate) fn was_refused(error: &Error) -> bool {
+    !matches!(
+        error.kind(),
+        ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Cancelled | ErrorKind::Internal
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,10 +1,16 @@
 use futures::FutureExt;
 use layotto_core::key_prefix::PrefixedKey;
-use layotto_testkit::server::Server;
-use tokio::time::{Instant, sleep};
+use layotto_testkit::{
+    fault_proxy::{FaultProxy, Faults, Flow},
+    server::Server,
+};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::client::etcd::testing::{ctl, cx, no_lease_is_left, node, settings};
+use crate::client::etcd::{
+    Endpoints,
+    testing::{ctl, cx, no_lease_is_left, node, settings},
+};
 
 const LONG: Duration = Duration::from_secs(100);
 const KEY: &str = "/layotto/lock|||app1||r";
@@ -147,4 +153,46 @@ async fn a_time_below_the_least_one_is_kept_alive_too() {
     // What is left is the one lease of the lock.
     locks.unlock(&by("a")).await.unwrap();
     no_lease_is_left(&node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keep_alive_that_is_given_up_leaves_the_lock_to_its_owner() {
+    let Some(node) = node(&[]).await else { return };
+    let way = FaultProxy::start(node.address()).await.unwrap();
+    let (cx, far) = (cx(), open(&node).await);
+    let settings = Settings {
+        endpoints: Endpoints(vec![way.address().to_string()]),
+        ..Settings::default()
+    };
+    let locks = Etcd::open(Config(settings), cx.clone()).await.unwrap();
+    locks.take("a", LONG).await.unwrap();
+    let key = locks.key(&by("a"));
+    let lease = async || far.holder(&key).await.unwrap().unwrap().lease;
+    let before = lease().await;
+    // Time to see what a request did before its answer is there.
+    let late = Flow {
+        delay: Duration::from_millis(300),
+        ..Flow::default()
+    };
+    way.set(Faults {
+        to_client: late,
+        ..Faults::default()
+    })
+    .await;
+    let moved = async {
+        while lease().await == before {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let lock = by("a");
+    tokio::select! {
+        kept = locks.keep_alive(&lock, LONG / 2) => panic!("it was not given up: {kept:?}"),
+        () = moved => {}
+    }
+    // Whatever is done once nobody waits any more is done.
+    drop(locks);
+    cx.tasks.close();
+    timeout(Duration::from_secs(10), cx.tasks.wait()).await.unwrap();
+    assert_eq!(far.take("b", LONG).await, None);
+    assert_eq!(far.unlock(&by("a")).await.unwrap(), Status::Success);
 }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use layotto_core::{
+    ErrorKind,
     key_prefix::PrefixedKey,
     state::{Concurrency, Options},
 };
