@@ -117,6 +117,8 @@ impl Failure {
             (_, message) if TOKEN.contains(&message) => ErrorKind::Unauthenticated,
             (_, TOO_LARGE) => ErrorKind::ResourceExhausted,
             (_, TOO_MANY) => ErrorKind::InvalidArgument,
+            // The lease of a write ended before the write came: nothing that the caller asked for is missing.
+            (_, LEASE_GONE) => ErrorKind::Unavailable,
             // The answer has more bytes than this side takes.
             (Code::OutOfRange, message) if message.contains("message length too large") => {
                 ErrorKind::ResourceExhausted
@@ -196,6 +198,7 @@ mod tests {
                 "etcdserver: request timed out",
                 ErrorKind::Unavailable,
             ),
+            (Code::NotFound, LEASE_GONE, ErrorKind::Unavailable),
             (Code::Unknown, "odd", ErrorKind::Internal),
         ] {
             let error = Failure::from(Status::new(code, text)).into_error();
