@@ -53,6 +53,21 @@ const LEASE_GONE: &str = "etcdserver: requested lease not found";
 const LEASE_EXISTS: &str = "etcdserver: lease already exists";
 
 impl Failure {
+    /// Of a watch that the node ended, which gives its reason as the text of a status.
+    pub(super) fn of_cancellation(reason: &str) -> Self {
+        let (code, text) = reason
+            .strip_prefix("rpc error: code = ")
+            .and_then(|reason| reason.split_once(" desc = "))
+            .unwrap_or(("", reason));
+        let code = match code {
+            "InvalidArgument" => Code::InvalidArgument,
+            "PermissionDenied" => Code::PermissionDenied,
+            "Unauthenticated" => Code::Unauthenticated,
+            _ => return Status::unavailable(format!("etcdserver: the watch was cancelled: {text}")).into(),
+        };
+        Status::new(code, text).into()
+    }
+
     fn find<T: error::Error + 'static>(&self) -> Option<&T> {
         let mut cause: Option<&(dyn error::Error + 'static)> = Some(&*self.0);
         while let Some(error) = cause {
@@ -93,6 +108,11 @@ impl Failure {
     /// The nodes have no users.
     pub(super) fn says_there_is_no_authentication(&self) -> bool {
         self.0.message() == NO_AUTH
+    }
+
+    /// The user may not do that; or, of a watch, the token was not accepted.
+    pub(super) fn says_it_is_not_permitted(&self) -> bool {
+        self.is_answer() && self.0.code() == Code::PermissionDenied
     }
 
     /// There is no such lease.

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     testing::{client, ctl, cx, node, settings, three_nodes},
-    wire::{RequestOp, StatusRequest, StatusResponse},
+    wire::{RequestOp, StatusRequest, StatusResponse, WatchCreateRequest, end_of},
     *,
 };
 
@@ -422,6 +422,43 @@ async fn who_is_not_known_or_not_allowed_is_told_so() {
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     // It is there, whatever it lets this user do.
     reader.ping("elsewhere").await.unwrap();
+}
+
+fn all_of(prefix: &str) -> WatchCreateRequest {
+    WatchCreateRequest {
+        key: prefix.to_owned().into(),
+        range_end: end_of(prefix.as_bytes()),
+        ..WatchCreateRequest::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_is_not_allowed_is_told_so() {
+    let Some(node) = node(&[]).await else { return };
+    protect(&node);
+    let reader = client(&as_user(&node, "reader", "p4ss")).await;
+    let ended = reader.watch(all_of("/other/")).await.err();
+    let Some(Ended::Lost(error)) = ended else {
+        panic!("{ended:?}")
+    };
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    assert_eq!(error.message(), "etcd: permission denied");
+    reader.watch(all_of("/r/")).await.unwrap();
+    let nobody = client(&settings([&node])).await;
+    let Err(Ended::Lost(error)) = nobody.watch(all_of("/r/")).await else {
+        panic!("nobody watches")
+    };
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_begins_with_a_new_token_where_the_old_one_is_forgotten() {
+    let Some(node) = node(&[]).await else { return };
+    // Before there are users none is needed.
+    let reader = client(&as_user(&node, "reader", "p4ss")).await;
+    reader.watch(all_of("/r/")).await.unwrap();
+    protect(&node);
+    reader.watch(all_of("/r/")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

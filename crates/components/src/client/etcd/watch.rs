@@ -2,12 +2,12 @@
 
 use futures::{StreamExt, stream};
 use layotto_core::{Error, ErrorKind, Result};
-use tonic::Streaming;
+use tonic::{Status, Streaming};
 
 use super::{
     Client,
     failure::Failure,
-    session::Manner,
+    session::{Manner, Session},
     wire::{WatchCreateRequest, WatchRequest, WatchResponse},
 };
 
@@ -30,37 +30,47 @@ pub(crate) enum Ended {
 impl Client {
     /// Begins a watch.
     pub(crate) async fn watch(&self, request: WatchCreateRequest) -> Result<Watching, Ended> {
-        let session = self.link.session().await.map_err(Ended::Lost)?;
-        let token = self.token.get(&session).await.map_err(Ended::Lost)?;
-        let manner = Manner {
-            token: token.clone(),
-            needs_leader: true,
-        };
-        // Open until the watch is dropped: the node takes the end of the requests for its end.
-        let requests = stream::iter([WatchRequest {
-            create_request: Some(request),
-        }])
-        .chain(stream::pending());
-        let begun = async {
-            let answers = session.streaming(PATH, requests, &manner).await?;
-            let mut watching = Watching { answers };
-            watching.read().await.map(|first| (watching, first))
-        };
-        match begun.await {
-            Ok((watching, first)) => check(first).map(|_| watching),
-            Err(failure) => {
-                if failure.is_about_the_token() {
-                    self.token.forget(token.as_ref()).await;
-                } else if failure.is_transient() && (self.link.nodes() > 1 || !failure.is_answer()) {
-                    self.link.leave(&session);
-                }
-                Err(Ended::Lost(failure.into_error()))
+        let mut has_new_token = !self.token.is_needed();
+        loop {
+            let session = self.link.session().await.map_err(Ended::Lost)?;
+            let manner = Manner {
+                token: self.token.get(&session).await.map_err(Ended::Lost)?,
+                needs_leader: true,
+            };
+            let failure = match Watching::begin(&session, &manner, request.clone()).await {
+                Ok((watching, first)) => return check(first).map(|_| watching),
+                Err(failure) => failure,
+            };
+            // Some nodes say of a token that they do not know that it permits nothing.
+            if !has_new_token && (failure.is_about_the_token() || failure.says_it_is_not_permitted()) {
+                self.token.forget(manner.token.as_ref()).await;
+                has_new_token = true;
+                continue;
             }
+            if failure.is_transient() && (self.link.nodes() > 1 || !failure.is_answer()) {
+                self.link.leave(&session);
+            }
+            return Err(Ended::Lost(failure.into_error()));
         }
     }
 }
 
 impl Watching {
+    async fn begin(
+        session: &Session,
+        manner: &Manner,
+        request: WatchCreateRequest,
+    ) -> Result<(Self, WatchResponse), Failure> {
+        // Open until the watch is dropped: the node takes the end of the requests for its end.
+        let requests = stream::iter([WatchRequest {
+            create_request: Some(request),
+        }])
+        .chain(stream::pending());
+        let answers = session.streaming(PATH, requests, manner).await?;
+        let mut watching = Self { answers };
+        watching.read().await.map(|first| (watching, first))
+    }
+
     /// The next changes: all those of one revision or more, in order. None where the node only
     /// tells its revision.
     pub(crate) async fn next(&mut self) -> Result<WatchResponse, Ended> {
@@ -70,7 +80,11 @@ impl Watching {
 
     async fn read(&mut self) -> Result<WatchResponse, Failure> {
         let answer = self.answers.message().await?;
-        answer.ok_or_else(|| tonic::Status::unavailable("etcdserver: the watch ended").into())
+        let answer = answer.ok_or_else(|| Status::unavailable("etcdserver: the watch ended"))?;
+        match answer.canceled && answer.compact_revision == 0 {
+            true => Err(Failure::of_cancellation(&answer.cancel_reason)),
+            false => Ok(answer),
+        }
     }
 }
 
@@ -84,10 +98,6 @@ fn ended(error: Error) -> Ended {
 fn check(answer: WatchResponse) -> Result<WatchResponse, Ended> {
     if answer.compact_revision != 0 {
         return Err(Ended::Compacted);
-    }
-    if answer.canceled {
-        let text = format!("etcd: the watch was cancelled: {}", answer.cancel_reason);
-        return Err(Ended::Lost(Error::unavailable(text)));
     }
     Ok(answer)
 }
