@@ -194,8 +194,36 @@ impl Etcd {
                 return Ok(());
             }
         }
-        Err(Error::unavailable("others change the same items all the time"))
+        Err(contended())
     }
+
+    /// Removes items, each with its tags.
+    async fn remove(&self, places: &[Place]) -> Result<()> {
+        for _ in 0..TRIES {
+            let mut request = TxnRequest::default();
+            for (place, stored) in places.iter().zip(self.look(places).await?) {
+                take_away(&mut request, place, &stored);
+            }
+            if request.success.is_empty() {
+                return Ok(());
+            }
+            if request.success.len() > OPERATIONS && places.len() > 1 {
+                for place in places {
+                    Box::pin(self.remove(slice::from_ref(place))).await?;
+                }
+                return Ok(());
+            }
+            // Refused where an item has changed since it was read.
+            if self.client.txn(request, Repeat::Never).await?.succeeded {
+                return Ok(());
+            }
+        }
+        Err(contended())
+    }
+}
+
+fn contended() -> Error {
+    Error::unavailable("others change the same items all the time")
 }
 
 /// Adds what it takes to write an item over what is stored.
@@ -229,6 +257,17 @@ fn put(request: &mut TxnRequest, place: &Place, item: &Item, stored: &Stored) {
             request.success.push(RequestOp::put(place.tags_key(), tags, 0));
         }
     }
+}
+
+/// Adds what it takes to remove an item that is stored, with its tags.
+fn take_away(request: &mut TxnRequest, place: &Place, stored: &Stored) {
+    let Some(item) = &stored.item else { return };
+    let unchanged = Compare::equal(place.key(), Operand::ModRevision(item.mod_revision));
+    request.compare.push(unchanged);
+    let mut keys = layout::tag_keys(item, stored.tags.as_ref(), &stored.below, place);
+    keys.extend([place.key(), place.tags_key()]);
+    let removals = keys.into_iter().map(|key| DeleteRangeRequest::one(key).into());
+    request.success.extend(removals);
 }
 
 /// Parts `items` into those that one transaction can write.
@@ -315,22 +354,8 @@ impl ConfigStore for Etcd {
     }
 
     async fn delete(&self, selector: &Selector) -> Result<()> {
-        // Three operations for each key.
         for places in places(selector).chunks(OPERATIONS / 3) {
-            let mut seen = HashSet::new();
-            let places = places.iter().filter(|place| seen.insert(place.key()));
-            let removals = places.flat_map(|place| {
-                [
-                    RequestOp::from(DeleteRangeRequest::one(place.key())),
-                    DeleteRangeRequest::one(place.tags_key()).into(),
-                    DeleteRangeRequest::prefix(place.below()).into(),
-                ]
-            });
-            let request = TxnRequest {
-                success: removals.collect(),
-                ..TxnRequest::default()
-            };
-            self.client.txn(request, Repeat::Never).await?;
+            self.remove(places).await?;
         }
         Ok(())
     }

@@ -397,16 +397,6 @@ impl DeleteRangeRequest {
             ..Self::default()
         }
     }
-
-    /// Every key that begins with `prefix`.
-    pub(crate) fn prefix(prefix: impl Into<Bytes>) -> Self {
-        let key = prefix.into();
-        Self {
-            range_end: end_of(&key),
-            key,
-            ..Self::default()
-        }
-    }
 }
 
 impl TxnResponse {

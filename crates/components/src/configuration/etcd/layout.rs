@@ -9,7 +9,7 @@
 //! The tags of the last row are the item's as long as both were written by one transaction; a Go
 //! sidecar that writes the item leaves them behind. It skips keys of three parts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use layotto_core::configuration::Item;
@@ -122,6 +122,27 @@ pub(super) fn tags(
         (!value.contains('/')).then(|| (value, text(&tag.value)))
     });
     named.collect()
+}
+
+/// The keys under which the tags of `item` are. What is below it and is no tag of its last write
+/// may be an item of its own.
+pub(super) fn tag_keys(
+    item: &KeyValue,
+    tags: Option<&KeyValue>,
+    below: &[KeyValue],
+    place: &Place,
+) -> HashSet<Bytes> {
+    let recorded = tags.map(|tags| Tags::read(&tags.value)).unwrap_or_default();
+    let mut keys: HashSet<_> = recorded.0.values().map(|value| place.tag_key(value)).collect();
+    if tags.is_none_or(|tags| tags.mod_revision != item.mod_revision) {
+        let start = place.below();
+        let is_tag = |key: &Bytes| {
+            key.strip_prefix(&start[..])
+                .is_some_and(|value| !value.contains(&b'/'))
+        };
+        keys.extend(below.iter().map(|tag| tag.key.clone()).filter(is_tag));
+    }
+    keys
 }
 
 /// An item with what was read.

@@ -135,6 +135,26 @@ async fn deleting_a_key_leaves_those_that_begin_alike() {
     assert_eq!(store.read(&["foo", "foobar"]).await, [item("foobar", "2")]);
 }
 
+// deviation: D101
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_a_key_leaves_items_below_it() {
+    let Some(node) = node(&[]).await else { return };
+    let store = open(&node).await;
+    let below = [item("db/url", "1"), item("db/user", "2")];
+    store.put(below.to_vec()).await;
+    store.delete(&select(&["db"])).await.unwrap();
+    assert_eq!(store.read(&["db/url", "db/user"]).await, below);
+    // Where the item is there, its record tells its tags from what else is below.
+    store.put(vec![tagged("db", "v", [("a", "1")])]).await;
+    store.delete(&select(&["db", "db"])).await.unwrap();
+    assert_eq!(store.read(&["db", "db/1"]).await, []);
+    assert_eq!(store.read(&["db/url", "db/user"]).await, below);
+    // Without a record a key right below may be a tag of a Go sidecar; one further below is none.
+    store.put(vec![item("db", "v"), item("db/pool/size", "3")]).await;
+    store.delete(&select(&["db"])).await.unwrap();
+    assert_eq!(store.read(&["db/pool/size"]).await, [item("db/pool/size", "3")]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_save_of_any_size_is_whole_and_in_order() {
     let Some(node) = node(&[]).await else { return };
