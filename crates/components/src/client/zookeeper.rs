@@ -35,6 +35,8 @@ use super::pace::Pace;
 
 /// How long opening a session may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one server of several is waited for at least.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Room for requests that are not answered, in KiB; more callers wait for a place.
 const ROOM: u32 = 64 * 1024;
 /// What a request takes of the room besides its data.
@@ -260,11 +262,22 @@ impl Inner {
     async fn open(&self, session_timeout: Duration) -> Result<Client, Failure> {
         let connector = Client::connector()
             .with_session_timeout(session_timeout)
+            .with_connection_timeout(self.connection_timeout())
             .with_fail_eagerly();
         let session = self.access.connect(connector, &self.servers);
         match timeout(CONNECT_TIMEOUT, session).await {
             Ok(session) => session,
             Err(_) => Err(zookeeper_client::Error::Timeout.into()),
+        }
+    }
+
+    /// How long a server may say nothing, pings included, before another one is tried. Zero, which is
+    /// two fifths of the session's time-out, where there is no other: a session as long as a lock's
+    /// lease would wait for one silent server until it is too late for the next.
+    fn connection_timeout(&self) -> Duration {
+        match self.servers.split(',').count() {
+            1 => Duration::ZERO,
+            count => (CONNECT_TIMEOUT / u32::try_from(count + 1).unwrap_or(u32::MAX)).max(SERVER_TIMEOUT),
         }
     }
 

@@ -156,3 +156,20 @@ async fn components_with_the_same_servers_share_the_session() {
         assert!(open(servers, seconds).await.is_err(), "{servers} {seconds}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_never_answers_among_others_keeps_no_session_from_being_opened() {
+    let Some(server) = server().await else { return };
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let servers = format!("{},{}", silent.local_addr().unwrap(), server.address());
+    let ensemble = Arc::new(ensemble(servers));
+    // The order of the servers is chosen anew each time.
+    let mut openings = JoinSet::new();
+    for _ in 0..12 {
+        let ensemble = Arc::clone(&ensemble);
+        openings.spawn(async move { ensemble.open(Duration::from_secs(60)).await.map(drop) });
+    }
+    while let Some(opened) = openings.join_next().await {
+        opened.unwrap().unwrap();
+    }
+}
