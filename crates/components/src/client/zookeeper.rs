@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{TryFutureExt, future::select_ok};
 use layotto_core::{Context, Error, ErrorKind, Result};
 use tokio::{
     net::TcpStream,
@@ -173,14 +174,11 @@ impl Ensemble {
             let stat = self.call(0, |session| async move { session.check_stat("/").await });
             return stat.await.map(drop).map_err(Into::into);
         }
-        let mut refusal = None;
-        for server in self.servers().split(',') {
-            match TcpStream::connect(server).await {
-                Ok(_) => return Ok(()),
-                Err(error) => refusal = Some(format!("zookeeper: {error} ({server})")),
-            }
-        }
-        Err(Error::unavailable(refusal.unwrap_or_default()))
+        let dials = self.servers().split(',').map(|server| {
+            let refused = move |error| Error::unavailable(format!("zookeeper: {error} ({server})"));
+            Box::pin(TcpStream::connect(server).map_err(refused))
+        });
+        select_ok(dials).await.map(drop)
     }
 
     async fn session(&self) -> Result<Client> {

@@ -5,7 +5,7 @@ use layotto_testkit::{
     server::{Server, zookeeper},
 };
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -172,4 +172,20 @@ async fn a_server_that_never_answers_among_others_keeps_no_session_from_being_op
     while let Some(opened) = openings.join_next().await {
         opened.unwrap().unwrap();
     }
+}
+
+#[tokio::test]
+async fn one_server_that_can_be_dialled_is_enough_whatever_those_before_it_do() {
+    let silent = TcpSocket::new_v4().unwrap();
+    silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let silent = silent.listen(1).unwrap();
+    let address = silent.local_addr().unwrap();
+    // Once so many wait to be accepted the system answers no more.
+    let mut waiting = Vec::new();
+    while let Ok(dialled) = timeout(BRIEF, TcpStream::connect(address)).await {
+        waiting.push(dialled.unwrap());
+    }
+    let there = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ensemble = ensemble(format!("{address},{}", there.local_addr().unwrap()));
+    timeout(BRIEF, ensemble.ping()).await.unwrap().unwrap();
 }
