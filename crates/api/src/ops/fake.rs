@@ -60,6 +60,8 @@ pub(crate) struct Fake {
     pub(crate) pieces: Mutex<Vec<Result<Bytes>>>,
     pub(crate) grant: Mutex<Option<Grant>>,
     pub(crate) changes: Mutex<Vec<mpsc::Sender<Vec<configuration::Item>>>>,
+    /// What new subscriptions wait for.
+    pub(crate) gate: Mutex<Option<Arc<Notify>>>,
     /// Told at each new subscription, and at each upload that failed.
     pub(crate) happened: Notify,
     pub(crate) upload_error: Mutex<Option<ErrorKind>>,
@@ -222,6 +224,10 @@ impl ConfigStore for Fake {
 
     async fn subscribe(&self, selector: &Selector) -> Result<Subscription> {
         self.note(Asked::Select(selector.clone()))?;
+        let gate = self.gate.lock().unwrap().clone();
+        if let Some(gate) = gate {
+            gate.notified().await;
+        }
         let (sender, changes) = mpsc::channel(1);
         self.changes.lock().unwrap().push(sender);
         self.happened.notify_one();

@@ -1,7 +1,8 @@
 //! SubscribeConfiguration: one stream of changes for all subscriptions that its client asked for.
 //!
 //! Nothing is read ahead: while the client does not read, its requests and the changes wait where
-//! they come from, in bounded channels.
+//! they come from, in bounded channels. What is being opened goes on, so that no store waits for a
+//! client.
 
 use std::{
     pin::Pin,
@@ -11,7 +12,6 @@ use std::{
 
 use futures::{
     Stream, StreamExt,
-    future::BoxFuture,
     stream::{BoxStream, FuturesUnordered, SelectAll},
 };
 use layotto_core::{
@@ -19,6 +19,7 @@ use layotto_core::{
     configuration::{Item, Selector},
 };
 use layotto_proto::runtime::v1::{SubscribeConfigurationRequest, SubscribeConfigurationResponse};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::to_wire;
@@ -58,7 +59,7 @@ pub(in crate::grpc) fn subscribe(
 struct Subscriptions {
     runtime: Arc<Runtime>,
     requests: Streaming<SubscribeConfigurationRequest>,
-    opening: FuturesUnordered<BoxFuture<'static, Result<Changes>>>,
+    opening: FuturesUnordered<AbortOnDropHandle<Result<Changes>>>,
     open: SelectAll<Changes>,
 }
 
@@ -75,6 +76,7 @@ impl Subscriptions {
                     None => return Ok(None),
                 },
                 Some(opened) = self.opening.next() => {
+                    let opened = opened.unwrap_or_else(|_| Err(Error::internal("a subscription was not opened")));
                     self.open.push(opened.map_err(|error| from_error(&error))?);
                 }
                 Some(change) = self.open.next() => return change.map(Some),
@@ -88,7 +90,8 @@ impl Subscriptions {
             return Err(from_error(&Error::new(ErrorKind::ResourceExhausted, text)));
         }
         let runtime = Arc::clone(&self.runtime);
-        self.opening.push(Box::pin(open(runtime, request)));
+        let opening = tokio::spawn(open(runtime, request));
+        self.opening.push(AbortOnDropHandle::new(opening));
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use layotto_core::{Error, ErrorKind, configuration::Item, rpc};
 use layotto_proto::runtime::v1::{
     GetFileRequest, InvokeServiceRequest, PutFileRequest, SubscribeConfigurationRequest,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
@@ -255,6 +255,39 @@ async fn a_client_that_does_not_read_holds_the_store_back() {
         sent += 1;
         assert!(sent < 64, "changes pile up in the server");
     }
+}
+
+#[tokio::test]
+async fn a_subscription_is_opened_also_while_the_client_does_not_read() {
+    let served = Served::new(Options::default());
+    let (sender, requests) = mpsc::channel(4);
+    sender.send(watch("demo")).await.unwrap();
+    let mut client = served.client();
+    let _changes = client
+        .subscribe_configuration(ReceiverStream::new(requests))
+        .await
+        .unwrap()
+        .into_inner();
+    served.fake.happened.notified().await;
+    let gate = Arc::new(Notify::new());
+    *served.fake.gate.lock().unwrap() = Some(Arc::clone(&gate));
+    sender.send(watch("demo")).await.unwrap();
+    while served.fake.asked.lock().unwrap().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let source = served.fake.changes.lock().unwrap()[0].clone();
+    let big = vec![Item {
+        content: "x".repeat(1 << 20),
+        ..Item::default()
+    }];
+    while tokio::time::timeout(Duration::from_millis(200), source.send(big.clone()))
+        .await
+        .is_ok()
+    {}
+    gate.notify_one();
+    tokio::time::timeout(Duration::from_secs(10), served.fake.happened.notified())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
