@@ -3,7 +3,11 @@
 
 mod signature;
 
-use std::{collections::BTreeMap, sync::OnceLock, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
 
 use layotto_core::{Error, ErrorKind, Result, Secret};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, header};
@@ -38,7 +42,8 @@ pub(crate) struct Target {
     pub(crate) token: Secret,
     /// In whose name changes are made.
     pub(crate) user: String,
-    pub(crate) connect_timeout: Duration,
+    /// The longest wait for a connection, and for an answer but that of the long poll.
+    pub(crate) timeout: Duration,
 }
 
 /// A client of one Apollo.
@@ -49,7 +54,8 @@ pub(crate) struct Apollo {
     /// The configuration services, once they are known. Held while a meta server is asked for them,
     /// so that many callers ask once.
     services: Mutex<Option<Vec<Url>>>,
-    turns: Turns,
+    /// Of each address that was away once.
+    turns: std::sync::Mutex<HashMap<String, Turns>>,
 }
 
 /// The released items of a namespace.
@@ -88,21 +94,17 @@ impl Apollo {
             target,
             http: OnceLock::new(),
             services: Mutex::default(),
-            turns: Turns::new(AGAIN),
+            turns: std::sync::Mutex::default(),
         }
     }
 
     /// Whether something listens where the configuration service should be.
     pub(crate) async fn ping(&self) -> Result<()> {
-        let Target {
-            address,
-            connect_timeout,
-            ..
-        } = &self.target;
+        let Target { address, timeout, .. } = &self.target;
         let host = address.host_str().unwrap_or_default();
         let port = address.port_or_known_default().unwrap_or_default();
         let dial = tokio::net::TcpStream::connect((host.trim_matches(['[', ']']), port));
-        match tokio::time::timeout(*connect_timeout, dial).await {
+        match tokio::time::timeout(*timeout, dial).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(away(&crate::os_text::os_text(&error))),
             Err(_) => Err(away("no answer")),
@@ -115,7 +117,7 @@ impl Apollo {
         let path = ["configs", app_id, cluster, namespace];
         let query = [("releaseKey", known)];
         let query = if known.is_empty() { &[][..] } else { &query[..] };
-        let answer = self.ask_service(&path, query, None).await?;
+        let answer = self.ask_service(&path, query, self.target.timeout).await?;
         match answer.status() {
             StatusCode::NOT_MODIFIED => return Ok(None),
             // A namespace without a release.
@@ -140,7 +142,7 @@ impl Apollo {
             ("notifications", &asked),
         ];
         let answer = self
-            .ask_service(&["notifications", "v2"], &query, Some(LONG_POLL))
+            .ask_service(&["notifications", "v2"], &query, LONG_POLL)
             .await?;
         if answer.status() == StatusCode::NOT_MODIFIED {
             return Ok(None);
@@ -151,32 +153,31 @@ impl Apollo {
     }
 
     /// Asks one configuration service after the other, until one can be reached.
-    async fn ask_service(
-        &self,
-        path: &[&str],
-        query: &[(&str, &str)],
-        limit: Option<Duration>,
-    ) -> Result<Response> {
-        let mut lost = None;
+    async fn ask_service(&self, path: &[&str], query: &[(&str, &str)], limit: Duration) -> Result<Response> {
+        let (mut lost, mut was_asked) = (None, false);
         for base in self.services().await? {
             let url = place(&base, path, query)?;
+            if let Err(error) = self.check_turn(&url) {
+                lost = lost.or(Some(error));
+                continue;
+            }
+            was_asked = true;
             let mut request = self.http()?.request(Method::GET, url.clone());
             if let Some(secret) = &self.target.secret {
                 for (name, value) in signature::headers(&self.target.app_id, secret, &url) {
                     request = request.header(name, value);
                 }
             }
-            if let Some(limit) = limit {
-                request = request.timeout(limit);
-            }
-            match self.send(request).await {
+            match self.send(request, limit).await {
                 Ok(answer) if is_away(answer.status()) => lost = Some(refused(answer).await),
                 Ok(answer) => return Ok(answer),
                 Err(error) => lost = Some(error),
             }
         }
-        // They may have moved.
-        *self.services.lock().await = None;
+        if was_asked {
+            // They may have moved.
+            *self.services.lock().await = None;
+        }
         Err(lost.unwrap_or_else(|| away("there is no service")))
     }
 
@@ -192,7 +193,8 @@ impl Apollo {
             &["services", "config"],
             &[("appId", &self.target.app_id)],
         )?;
-        let answer = self.send(self.http()?.get(url)).await;
+        self.check_turn(&url)?;
+        let answer = self.send(self.http()?.get(url), self.target.timeout).await;
         let named = match answer {
             Ok(answer) if answer.status() == StatusCode::OK => parsed::<Vec<Service>>(answer).await.ok(),
             Ok(_) => None,
@@ -279,6 +281,7 @@ impl Apollo {
     }
 
     async fn change(&self, method: Method, url: Url, body: Option<Value>) -> Result<()> {
+        self.check_turn(&url)?;
         let mut request = self
             .http()?
             .request(method, url)
@@ -288,25 +291,47 @@ impl Apollo {
                 .header(header::CONTENT_TYPE, "application/json;charset=UTF-8")
                 .body(body.to_string());
         }
-        accepted(self.send(request).await?).await.map(drop)
+        accepted(self.send(request, self.target.timeout).await?)
+            .await
+            .map(drop)
     }
 
-    /// Sends a request; any status is an answer.
-    async fn send(&self, request: RequestBuilder) -> Result<Response> {
-        self.turns.check().map_err(|reason| away(&reason))?;
-        let outcome = request.send().await.map_err(reqwest::Error::without_url);
+    /// Fails, with what the last try failed with, while the service at `url` is away and it is
+    /// another caller's turn to try.
+    fn check_turn(&self, url: &Url) -> Result<()> {
+        let turns = self.turns();
+        let checked = turns.get(&origin(url)).map_or(Ok(()), Turns::check);
+        checked.map_err(|reason| away(&reason))
+    }
+
+    /// Sends a request; any status is an answer. A service that gives none within `limit` is as good
+    /// as one that cannot be reached.
+    async fn send(&self, request: RequestBuilder, limit: Duration) -> Result<Response> {
+        let (client, request) = request.timeout(limit).build_split();
+        let request =
+            request.map_err(|error| Error::internal("the request cannot be made").with_source(error))?;
+        let origin = origin(request.url());
+        let outcome = client.execute(request).await.map_err(reqwest::Error::without_url);
         let error = match outcome {
             Ok(answer) => {
-                self.turns.succeeded();
+                if let Some(turns) = self.turns().get(&origin) {
+                    turns.succeeded();
+                }
                 return Ok(answer);
             }
             Err(error) => error,
         };
         let reason = reason(&error);
-        if error.is_connect() {
-            self.turns.failed(&reason);
+        if error.is_connect() || error.is_timeout() {
+            let mut turns = self.turns();
+            let turns = turns.entry(origin).or_insert_with(|| Turns::new(AGAIN));
+            turns.failed(&reason);
         }
         Err(away(&reason).with_source(error))
+    }
+
+    fn turns(&self) -> MutexGuard<'_, HashMap<String, Turns>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn http(&self) -> Result<&Client> {
@@ -320,7 +345,7 @@ impl Apollo {
         let client = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
-            .connect_timeout(self.target.connect_timeout)
+            .connect_timeout(self.target.timeout)
             .user_agent(concat!("layotto/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| Error::internal("the HTTP client cannot be made").with_source(error))?;
@@ -345,6 +370,10 @@ fn place(base: &Url, path: &[&str], query: &[(&str, &str)]) -> Result<Url> {
         url.query_pairs_mut().extend_pairs(query);
     }
     Ok(url)
+}
+
+fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
 }
 
 fn away(reason: &str) -> Error {

@@ -50,7 +50,8 @@ pub struct Config {
     /// The configuration service, or a meta server that knows where it is, such as
     /// `http://127.0.0.1:8080`; of a list the first.
     pub address: Vec<String>,
-    /// The longest wait for a connection: whole seconds, or a duration such as `500ms`. Default 10.
+    /// The longest wait for a connection, and for an answer: whole seconds, or a duration such as
+    /// `500ms`. Default 10.
     pub timeout: Option<Seconds>,
     /// Whose items are read.
     pub app_id: String,
@@ -101,7 +102,7 @@ impl Config {
             }
         }
         let ten = Seconds(Duration::from_secs(10));
-        let Seconds(connect_timeout) = self.timeout.unwrap_or(ten);
+        let Seconds(timeout) = self.timeout.unwrap_or(ten);
         Ok(Target {
             address: url("address", self.address.first().map_or("", String::as_str))?,
             app_id: self.app_id.clone(),
@@ -112,7 +113,7 @@ impl Config {
             open_api: url("open_api_address", &self.open_api_address)?,
             token: self.open_api_token.clone(),
             user: self.open_api_user.clone(),
-            connect_timeout,
+            timeout,
         })
     }
 }

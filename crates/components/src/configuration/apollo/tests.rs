@@ -4,7 +4,10 @@ use layotto_testkit::{
     needs,
     server::apollo::{Mock, PROGRAM, StandIn},
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, timeout},
+};
 
 use super::*;
 
@@ -335,6 +338,68 @@ async fn services_that_a_meta_server_names_are_used_and_left_for_others() {
     }
     assert_eq!(reads(&meta), 0);
     other.kill();
+}
+
+/// Accepts connections and answers nothing.
+async fn silent() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_finds_a_service_away_goes_on_to_the_next() {
+    let (mut one, other, meta) = (
+        StandIn::start().await,
+        StandIn::start().await,
+        StandIn::start().await,
+    );
+    one.kill();
+    meta.name_services(&[one.url(), other.url()]);
+    other.publish(GROUP, "k", "v");
+    // Which one is asked first is chosen anew each time.
+    for _ in 0..8 {
+        let (store, _folder) = open(config(&meta)).await;
+        assert_eq!(store.get(&select(&["k"])).await.unwrap(), [item("k", "v")]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_portal_that_is_away_keeps_nobody_from_reading() {
+    let (apollo, mut portal) = (StandIn::start().await, StandIn::start().await);
+    portal.kill();
+    apollo.publish(GROUP, "k", "v");
+    let (store, folder) = open(Config {
+        open_api_address: portal.url(),
+        is_backup_config: false,
+        ..config(&apollo)
+    })
+    .await;
+    let refused = store.save(vec![item("k", "w")]).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    assert_eq!(store.get(&select(&["k"])).await.unwrap(), [item("k", "v")]);
+    drop(folder);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_accepts_and_does_not_answer_is_left() {
+    let (other, meta, silent) = (StandIn::start().await, StandIn::start().await, silent().await);
+    meta.name_services(&[format!("http://{}", silent.local_addr().unwrap()), other.url()]);
+    other.publish(GROUP, "k", "v");
+    let brief = |apollo| Config {
+        timeout: Some(Seconds(Duration::from_millis(500))),
+        ..config(apollo)
+    };
+    for _ in 0..8 {
+        let (store, _folder) = open(brief(&meta)).await;
+        let found = timeout(Duration::from_secs(10), store.get(&select(&["k"]))).await;
+        assert_eq!(found.unwrap().unwrap(), [item("k", "v")]);
+    }
+    let (store, _folder) = open(Config {
+        address: vec![silent.local_addr().unwrap().to_string()],
+        ..brief(&meta)
+    })
+    .await;
+    let found = timeout(Duration::from_secs(10), store.get(&select(&["k"]))).await;
+    assert_eq!(found.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
 }
 
 #[tokio::test(flavor = "multi_thread")]
