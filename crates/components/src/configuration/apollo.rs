@@ -174,6 +174,13 @@ impl Reader {
         let Some(release) = self.client.read(namespace, key).await? else {
             return Ok(known.unwrap_or_default());
         };
+        if release.key.is_empty()
+            && let Some(last) = self.last(namespace).await
+        {
+            // A namespace that is gone, or that somebody else answered for: as with Apollo's own
+            // clients, what it held counts until there is another release.
+            return Ok(last);
+        }
         if let Some(known) = known.filter(|known| **known == release) {
             return Ok(known);
         }
@@ -205,16 +212,27 @@ impl Reader {
             other => return other,
         };
         let known = self.known().get(namespace).cloned();
-        if let Some(known) = known {
-            return Ok(known);
+        match known {
+            Some(known) => Ok(known),
+            None => self.kept(namespace).await.ok_or(error),
         }
-        let kept = match &self.backup {
-            Some(backup) => backup.read(namespace).await,
-            None => None,
+    }
+
+    /// The last release that was read, in this process or before it; `None` where there was none.
+    async fn last(&self, namespace: &str) -> Option<Arc<Release>> {
+        let known = self.known().get(namespace).cloned();
+        let last = match known {
+            Some(known) => Some(known),
+            None => self.kept(namespace).await,
         };
-        let kept = Arc::new(kept.ok_or(error)?);
+        last.filter(|last| !last.key.is_empty())
+    }
+
+    /// What is kept on disk.
+    async fn kept(&self, namespace: &str) -> Option<Arc<Release>> {
+        let kept = Arc::new(self.backup.as_ref()?.read(namespace).await?);
         self.keep(namespace, Some(Arc::clone(&kept)));
-        Ok(kept)
+        Some(kept)
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, Arc<Release>>> {

@@ -403,6 +403,25 @@ async fn a_service_that_accepts_and_does_not_answer_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_namespace_held_is_served_when_it_is_gone() {
+    let apollo = StandIn::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    apollo.publish(GROUP, "k", "v");
+    let store = open_in(&folder, config(&apollo)).await;
+    store.get(&select(&["k"])).await.unwrap();
+    apollo.drop_namespace(GROUP);
+    assert_eq!(store.get(&select(&["k"])).await.unwrap(), [item("k", "v")]);
+    drop(store);
+    let store = open_in(&folder, config(&apollo)).await;
+    assert_eq!(store.get(&select(&["k"])).await.unwrap(), [item("k", "v")]);
+    assert_eq!(store.get(&select_from("never", &["k"])).await.unwrap(), []);
+    // The next release counts again.
+    let mut subscription = store.subscribe(&select(&["k"])).await.unwrap();
+    apollo.publish(GROUP, "k", "new");
+    assert_eq!(next(&mut subscription).await, item("k", "new"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_gets_every_change_also_those_made_while_apollo_was_away() {
     let mut apollo = StandIn::start().await;
     let (store, _folder) = open(config(&apollo)).await;

@@ -45,6 +45,8 @@ struct Apollo {
 #[derive(Debug, Default)]
 struct State {
     namespaces: HashMap<String, Namespace>,
+    /// Releases so far, of all namespaces.
+    releases: u64,
     /// What readers sign with.
     secret: Option<String>,
     /// What the meta server names.
@@ -114,6 +116,11 @@ impl StandIn {
         there.draft.insert(key.to_owned(), value.to_owned());
         drop(state);
         self.apollo.release(namespace);
+    }
+
+    /// Deletes a namespace, as a person does in the portal.
+    pub fn drop_namespace(&self, namespace: &str) {
+        self.apollo.state().namespaces.remove(namespace);
     }
 
     /// What is released of a namespace.
@@ -191,10 +198,14 @@ impl Apollo {
     }
 
     fn release(&self, namespace: &str) {
-        if let Some(there) = self.state().namespaces.get_mut(namespace) {
+        let mut state = self.state();
+        state.releases += 1;
+        let release = state.releases;
+        if let Some(there) = state.namespaces.get_mut(namespace) {
             there.released = there.draft.clone();
-            there.release += 1;
+            there.release = release;
         }
+        drop(state);
         self.releases.send_modify(|count| *count += 1);
     }
 
