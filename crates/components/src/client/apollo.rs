@@ -353,14 +353,19 @@ impl Apollo {
     }
 }
 
+/// Refuses a name that no path can hold, whatever is done to it.
+pub(crate) fn check(name: &str) -> Result<()> {
+    match name {
+        "" | "." | ".." => Err(Error::invalid(
+            "Apollo takes no empty name, no \".\" and no \"..\"",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// `base` with `path`, each part of it escaped, and `query`.
 fn place(base: &Url, path: &[&str], query: &[(&str, &str)]) -> Result<Url> {
-    // What a path cannot hold, whatever is done to it.
-    if path.iter().any(|part| matches!(*part, "" | "." | "..")) {
-        return Err(Error::invalid(
-            "Apollo takes no empty name, no \".\" and no \"..\"",
-        ));
-    }
+    path.iter().try_for_each(|part| check(part))?;
     let mut url = base.clone();
     url.path_segments_mut()
         .map_err(|()| Error::internal("invariant: the address has a host"))?

@@ -284,14 +284,15 @@ fn tags_of(tags: &Release, group: &str, name: &str) -> HashMap<String, String> {
         .unwrap_or_default()
 }
 
-/// Refuses names that would come back as something else.
-fn check_name(key: &str, label: &str) -> Result<()> {
+/// Refuses names that would come back as something else, before anything is written.
+fn check_name(group: &str, key: &str, label: &str) -> Result<()> {
     if [key, label].iter().any(|part| part.contains(DELIMITER)) {
         return Err(Error::invalid(format!(
             "a key or label in Apollo cannot hold {DELIMITER:?}"
         )));
     }
-    Ok(())
+    apollo::check(group)?;
+    apollo::check(&name(key, label))
 }
 
 impl Apollo {
@@ -337,8 +338,16 @@ impl Apollo {
     /// Releases the tags, if they changed.
     async fn release_tags(&self, app_id: &str, have_changed: bool) -> Result<()> {
         match have_changed {
-            true => self.client().release(app_id, TAGS).await,
+            true => self.release(app_id, TAGS).await,
             false => Ok(()),
+        }
+    }
+
+    /// Releases what was removed; there is nothing to release in a namespace that is missing.
+    async fn release(&self, app_id: &str, namespace: &str) -> Result<()> {
+        match self.client().release(app_id, namespace).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
         }
     }
 }
@@ -374,7 +383,7 @@ impl ConfigStore for Apollo {
         check_items(&items)?;
         items
             .iter()
-            .try_for_each(|item| check_name(&item.key, &item.label))?;
+            .try_for_each(|item| check_name(&item.group, &item.key, &item.label))?;
         // Whoever hears of an item is to find its tags. A release takes along what others wrote in the
         // namespace, so an item is not even written before its tags are released.
         let known = self.reader.fresh(TAGS).await?;
@@ -405,10 +414,10 @@ impl ConfigStore for Apollo {
             keys,
             ..
         } = selector;
+        keys.iter().try_for_each(|key| check_name(group, key, label))?;
         let known = self.reader.fresh(TAGS).await?;
         let mut has_tags = false;
         for key in keys {
-            check_name(key, label)?;
             self.remove(app_id, group, &name(key, label)).await?;
             let item = Item {
                 key: key.clone(),
@@ -418,7 +427,7 @@ impl ConfigStore for Apollo {
             };
             has_tags |= self.put_tags(app_id, &item, &known).await?;
         }
-        self.client().release(app_id, group).await?;
+        self.release(app_id, group).await?;
         self.release_tags(app_id, has_tags).await
     }
 

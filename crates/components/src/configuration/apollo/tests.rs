@@ -422,6 +422,31 @@ async fn what_a_namespace_held_is_served_when_it_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn deleting_in_a_missing_group_is_no_error() {
+    let apollo = StandIn::start().await;
+    let (store, _folder) = open(config(&apollo)).await;
+    store.delete(&select_from("never", &["k"])).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_refused_for_one_of_its_names_changes_nothing() {
+    let apollo = StandIn::start().await;
+    let (store, _folder) = open(config(&apollo)).await;
+    store.save(vec![item("k", "v")]).await.unwrap();
+    let before = changes(&apollo).len();
+    for wrong in ["", "..", "a@$b"] {
+        let refused = store.delete(&select(&["k", wrong])).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
+        let refused = store
+            .save(vec![item("k", "w"), item(wrong, "w")])
+            .await
+            .unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
+    }
+    assert_eq!(changes(&apollo).len(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_gets_every_change_also_those_made_while_apollo_was_away() {
     let mut apollo = StandIn::start().await;
     let (store, _folder) = open(config(&apollo)).await;

@@ -331,6 +331,9 @@ impl Apollo {
                 if text("releaseTitle").len() != "MM-DD-YYYY".len() || text("releasedBy").is_empty() {
                     return no(400, "no title, or nobody's");
                 }
+                if !self.state().namespaces.contains_key(*namespace) {
+                    return no(404, "no such namespace");
+                }
                 self.release(namespace);
                 (200, json!({}))
             }
