@@ -168,7 +168,13 @@ impl Apollo {
                     request = request.header(name, value);
                 }
             }
-            match self.send(request, limit).await {
+            let given_up = GivenUp {
+                services: &self.services,
+                base: &base,
+            };
+            let outcome = self.send(request, limit).await;
+            std::mem::forget(given_up);
+            match outcome {
                 Ok(answer) if is_away(answer.status()) => lost = Some(refused(answer).await),
                 Ok(answer) => return Ok(answer),
                 Err(error) => lost = Some(error),
@@ -350,6 +356,24 @@ impl Apollo {
             .build()
             .map_err(|error| Error::internal("the HTTP client cannot be made").with_source(error))?;
         Ok(self.http.get_or_init(|| client))
+    }
+}
+
+/// Dropped where a caller gives up waiting for a service, perhaps long before our own limit: from
+/// then on others are asked first.
+struct GivenUp<'a> {
+    services: &'a Mutex<Option<Vec<Url>>>,
+    base: &'a Url,
+}
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        if let Ok(mut services) = self.services.try_lock()
+            && let Some(services) = &mut *services
+            && services.first() == Some(self.base)
+        {
+            services.rotate_left(1);
+        }
     }
 }
 

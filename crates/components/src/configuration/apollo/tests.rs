@@ -403,6 +403,23 @@ async fn a_service_that_accepts_and_does_not_answer_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_its_callers_give_up_is_left() {
+    let (other, meta, silent) = (StandIn::start().await, StandIn::start().await, silent().await);
+    meta.name_services(&[format!("http://{}", silent.local_addr().unwrap()), other.url()]);
+    other.publish(GROUP, "k", "v");
+    for _ in 0..8 {
+        let (store, _folder) = open(config(&meta)).await;
+        // Time enough for a service that answers.
+        let brief = || async { timeout(Duration::from_secs(1), store.get(&select(&["k"]))).await };
+        let found = match brief().await {
+            Ok(found) => found,
+            Err(_) => brief().await.unwrap(),
+        };
+        assert_eq!(found.unwrap(), [item("k", "v")]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_namespace_held_is_served_when_it_is_gone() {
     let apollo = StandIn::start().await;
     let folder = tempfile::tempdir().unwrap();
