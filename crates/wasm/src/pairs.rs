@@ -7,7 +7,7 @@ use thiserror::Error;
 /// A list of names and values, in order; a name may occur more than once.
 pub type Pairs = Vec<(Bytes, Bytes)>;
 
-/// Bytes that are no such list.
+/// Bytes that are no such list, or one that is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("not a list of names and values")]
 pub struct Malformed;
@@ -34,8 +34,9 @@ pub fn encode<K: AsRef<[u8]>, V: AsRef<[u8]>>(pairs: &[(K, V)]) -> Vec<u8> {
     out
 }
 
-/// Decodes what [`encode`] made, and the single zero byte that some guests send for an empty list.
-pub fn decode(bytes: &[u8]) -> Result<Pairs, Malformed> {
+/// Decodes what [`encode`] made of `most` pairs at most, and the single zero byte that some guests send
+/// for an empty list.
+pub fn decode(bytes: &[u8], most: usize) -> Result<Pairs, Malformed> {
     if matches!(bytes, [] | [0]) {
         return Ok(Pairs::new());
     }
@@ -43,7 +44,7 @@ pub fn decode(bytes: &[u8]) -> Result<Pairs, Malformed> {
     let count = number(&mut rest)?;
     // Each pair takes at least its two lengths and two NULs: no count makes this reserve more
     // than the input is long.
-    if rest.len() / 10 < count {
+    if count > most || rest.len() / 10 < count {
         return Err(Malformed);
     }
     let lengths: Vec<(usize, usize)> = (0..count)
@@ -87,6 +88,8 @@ mod tests {
 
     use super::*;
 
+    const MOST: usize = 10;
+
     #[test]
     fn the_layout_is_that_of_the_abi() {
         assert_eq!(
@@ -98,25 +101,33 @@ mod tests {
     #[test]
     fn an_empty_list_is_nothing_or_one_zero() {
         assert_eq!(encode::<&str, &str>(&[]), b"");
-        assert_eq!(decode(b""), Ok(vec![]));
-        assert_eq!(decode(b"\0"), Ok(vec![]));
-        assert_eq!(decode(b"\0\0\0\0"), Ok(vec![]));
+        assert_eq!(decode(b"", MOST), Ok(vec![]));
+        assert_eq!(decode(b"\0", MOST), Ok(vec![]));
+        assert_eq!(decode(b"\0\0\0\0", MOST), Ok(vec![]));
     }
 
     #[test]
     fn a_count_beyond_the_input_is_refused() {
-        assert_eq!(decode(b"\xff\xff\xff\xff"), Err(Malformed));
-        assert_eq!(decode(b"\x01\0\0\0\xff\xff\xff\xff\0\0\0\0a\0"), Err(Malformed));
+        assert_eq!(decode(b"\xff\xff\xff\xff", usize::MAX), Err(Malformed));
+        let long = b"\x01\0\0\0\xff\xff\xff\xff\0\0\0\0a\0";
+        assert_eq!(decode(long, MOST), Err(Malformed));
+    }
+
+    #[test]
+    fn more_than_may_be_is_refused() {
+        let two = encode(&[("a", "b"), ("c", "d")]);
+        assert_eq!(decode(&two, 2).unwrap().len(), 2);
+        assert_eq!(decode(&two, 1), Err(Malformed));
     }
 
     #[test]
     fn a_missing_nul_and_bytes_left_over_are_refused() {
         let good = encode(&[("a", "b")]);
-        assert!(decode(&good).is_ok());
-        assert_eq!(decode(&[good.as_slice(), b"x"].concat()), Err(Malformed));
+        assert!(decode(&good, MOST).is_ok());
+        assert_eq!(decode(&[good.as_slice(), b"x"].concat(), MOST), Err(Malformed));
         let mut other = good.clone();
         *other.last_mut().unwrap() = b'0';
-        assert_eq!(decode(&other), Err(Malformed));
+        assert_eq!(decode(&other, MOST), Err(Malformed));
     }
 
     proptest! {
@@ -124,14 +135,14 @@ mod tests {
         fn what_was_encoded_is_decoded(pairs in vec((vec(any::<u8>(), 0..20), vec(any::<u8>(), 0..20)), 0..10)) {
             let encoded = encode(&pairs);
             prop_assert_eq!(encoded.capacity(), encoded.len());
-            let decoded = decode(&encoded).unwrap();
+            let decoded = decode(&encoded, MOST).unwrap();
             let decoded: Vec<_> = decoded.iter().map(|(n, v)| (n.to_vec(), v.to_vec())).collect();
             prop_assert_eq!(decoded, pairs);
         }
 
         #[test]
         fn what_is_decoded_encodes_to_the_same(bytes in vec(prop_oneof![0u8..4, any::<u8>()], 0..64)) {
-            if let Ok(pairs) = decode(&bytes) && !pairs.is_empty() {
+            if let Ok(pairs) = decode(&bytes, MOST) && !pairs.is_empty() {
                 prop_assert_eq!(encode(&pairs), bytes);
             }
         }

@@ -15,14 +15,23 @@ use self::metrics::Metrics;
 pub use self::metrics::{BOUNDS, Metric, Value};
 use crate::abi::Status;
 
-/// The most bytes of keys and values together.
+/// The most bytes of keys and values together, and of all queues together.
 const MOST_DATA: usize = 16 << 20;
+
+/// The most bytes of a name that the host keeps.
+pub(crate) const LONGEST_NAME: usize = 64 << 10;
+
+/// What is kept beside the bytes of each value, queue or item, in bytes.
+const BESIDE: usize = 128;
 
 /// The most bytes of one queue.
 const MOST_QUEUED: usize = 1 << 20;
 
 /// The most queues, and the most items of one.
 const MOST: usize = 10_000;
+
+/// For so many items an empty queue keeps its room.
+const FEW: usize = 8;
 
 /// Values, queues and metrics of one process. Nothing of it outlives the process.
 #[derive(Debug, Default)]
@@ -42,6 +51,8 @@ struct Data {
 struct Queues {
     by_name: HashMap<(Bytes, Bytes), u32>,
     queues: Vec<Queue>,
+    /// Of names and items.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -70,15 +81,16 @@ impl Shared {
     /// Sets the value of `key`, if its version is still `cas` or `cas` is 0.
     pub(crate) fn set(&self, key: Bytes, value: Bytes, cas: u32) -> Result<(), Status> {
         let data = &mut *lock(&self.data);
+        let weight = |value: &Bytes| key.len() + value.len() + BESIDE;
         let (length, version) = data
             .values
             .get(&key)
-            .map_or((0, 0), |(value, version)| (key.len() + value.len(), *version));
+            .map_or((0, 0), |(value, version)| (weight(value), *version));
         if cas != 0 && cas != version {
             return Err(Status::CasMismatch);
         }
-        let bytes = data.bytes - length + key.len() + value.len();
-        if bytes > MOST_DATA {
+        let bytes = data.bytes - length + weight(&value);
+        if bytes > MOST_DATA || key.len() > LONGEST_NAME {
             return Err(Status::InternalFailure);
         }
         data.bytes = bytes;
@@ -102,9 +114,11 @@ impl Shared {
             }
             return Ok(token);
         }
-        if queues.queues.len() == MOST {
+        let weight = vm.len() + name.len() + BESIDE;
+        if queues.queues.len() == MOST || name.len() > LONGEST_NAME || weight > queues.room() {
             return Err(Status::InternalFailure);
         }
+        queues.bytes += weight;
         queues.queues.push(Queue {
             items: VecDeque::new(),
             bytes: 0,
@@ -124,9 +138,10 @@ impl Shared {
     /// Puts an item at the end of a queue.
     pub(crate) fn enqueue(&self, token: u32, item: Bytes) -> Result<(), Status> {
         let queues = &mut *lock(&self.queues);
+        let (weight, room) = (item.len() + BESIDE, queues.room());
         let queue = queues.of(token)?;
         let bytes = queue.bytes + item.len();
-        if bytes > MOST_QUEUED || queue.items.len() == MOST {
+        if bytes > MOST_QUEUED || queue.items.len() == MOST || weight > room {
             return Err(Status::InternalFailure);
         }
         queue.bytes = bytes;
@@ -134,6 +149,7 @@ impl Shared {
         if let Some(owner) = queue.owner.upgrade() {
             owner.ready(token);
         }
+        queues.bytes += weight;
         Ok(())
     }
 
@@ -143,11 +159,20 @@ impl Shared {
         let queue = queues.of(token)?;
         let item = queue.items.pop_front().ok_or(Status::Empty)?;
         queue.bytes -= item.len();
+        if queue.items.is_empty() {
+            queue.items.shrink_to(FEW);
+        }
+        queues.bytes -= item.len() + BESIDE;
         Ok(item)
     }
 }
 
 impl Queues {
+    /// How many bytes there is room for.
+    fn room(&self) -> usize {
+        MOST_DATA.saturating_sub(self.bytes)
+    }
+
     fn of(&mut self, token: u32) -> Result<&mut Queue, Status> {
         let index = (token as usize).checked_sub(1).ok_or(Status::NotFound)?;
         self.queues.get_mut(index).ok_or(Status::NotFound)
@@ -253,6 +278,41 @@ mod tests {
         assert_eq!(shared.enqueue(token, "c".into()), Err(Status::InternalFailure));
         shared.dequeue(token).unwrap();
         shared.enqueue(token, "c".into()).unwrap();
+    }
+
+    #[test]
+    fn all_queues_together_are_bounded() {
+        let shared = Shared::new();
+        let register = |at: usize| shared.register("vm".into(), at.to_string().into(), None).unwrap();
+        let tokens: Vec<u32> = (0..100).map(register).collect();
+        let item = Bytes::from(vec![0; MOST_QUEUED / 2]);
+        let put = |token: &&u32| shared.enqueue(**token, item.clone()).is_ok();
+        assert_eq!(
+            tokens.iter().take_while(put).count(),
+            2 * MOST_DATA / MOST_QUEUED - 1
+        );
+        shared.dequeue(tokens[0]).unwrap();
+        shared.enqueue(tokens[99], item).unwrap();
+    }
+
+    #[test]
+    fn what_has_no_bytes_is_bounded_too() {
+        let shared = Shared::new();
+        let mut items = 0;
+        for name in 0..100_usize {
+            let Ok(token) = shared.register("vm".into(), name.to_string().into(), None) else {
+                break;
+            };
+            let put = |_: &usize| shared.enqueue(token, Bytes::new()).is_ok();
+            items += (0..MOST).take_while(put).count();
+        }
+        assert!(items < 200_000, "{items}");
+        let set = |key: &usize| {
+            let key = Bytes::copy_from_slice(&key.to_le_bytes()[..4]);
+            shared.set(key, Bytes::new(), 0).is_ok()
+        };
+        let values = (0..1_000_000).take_while(set).count();
+        assert!(values < 200_000, "{values}");
     }
 
     #[tokio::test]

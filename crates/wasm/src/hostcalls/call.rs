@@ -5,14 +5,13 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use tokio::time::timeout;
 
+use super::map;
 use crate::{
-    Headers,
     abi::Status,
     calls::{Kind, What},
     guest::{Guest, allows},
     host::{Failure, HttpCall},
     memory::{Cx, Outcome, check, read, text, write_u32},
-    pairs,
 };
 
 /// The longest that a guest can wait for a reply; 0 stands for it, too.
@@ -35,9 +34,9 @@ pub(super) fn http_call(
     check(cx, token, 4)?;
     let call = HttpCall {
         cluster: text(cx, upstream, upstream_len)?,
-        headers: list(cx, headers, headers_len)?,
+        headers: map::list(cx, headers, headers_len, Status::BadArgument)?,
         body: read(cx, body, body_len)?,
-        trailers: list(cx, trailers, trailers_len)?,
+        trailers: map::list(cx, trailers, trailers_len, Status::BadArgument)?,
         timeout: wait(timeout),
     };
     let bytes = [headers_len, body_len, trailers_len];
@@ -52,11 +51,6 @@ pub(super) fn wait(ms: u32) -> Duration {
         0 => LONGEST,
         ms => Duration::from_millis(ms.into()).min(LONGEST),
     }
-}
-
-fn list(cx: &mut Cx<'_>, ptr: u32, len: u32) -> Outcome<Headers> {
-    let bytes = read(cx, ptr, len)?;
-    Ok(Headers(pairs::decode(&bytes).map_err(|_| Status::BadArgument)?))
 }
 
 fn start(guest: &mut Guest, call: HttpCall, bytes: usize) -> Result<u32, Status> {

@@ -2,12 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::map;
 use crate::{
-    Headers,
     abi::Status,
     guest::{Done, ROOT},
     memory::{Cx, Outcome, give, read, write, write_u32},
-    pairs,
     stream::Reply,
 };
 
@@ -87,8 +86,7 @@ pub(super) fn send_local_response(
 ) -> Outcome {
     read(cx, details, details_len)?;
     let body = read(cx, body, body_len)?;
-    let headers = read(cx, headers, headers_len)?;
-    let headers = Headers(pairs::decode(&headers).map_err(|_| Status::BadArgument)?);
+    let headers = map::list(cx, headers, headers_len, Status::BadArgument)?;
     if !(200..1000).contains(&status) {
         return Err(Status::BadArgument.into());
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 
-use super::call::wait;
+use super::{call::wait, map};
 use crate::{
     Headers,
     abi::Status,
@@ -15,7 +15,6 @@ use crate::{
     grpc::{self, Messages, SILENCE},
     guest::{Guest, ROOT, allows},
     memory::{Cx, Outcome, check, read, text, write_u32},
-    pairs,
 };
 
 /// Where a call or stream goes, as the ABI has it: address and length of each.
@@ -112,7 +111,7 @@ impl To {
         let mut name = |[ptr, len]: [u32; 2]| text(cx, ptr, len);
         let (service, method) = (name(self.service)?, name(self.method)?);
         let [ptr, len] = self.metadata;
-        let metadata = pairs::decode(&read(cx, ptr, len)?).map_err(|_| Status::ParseFailure)?;
+        let metadata = map::list(cx, ptr, len, Status::ParseFailure)?;
         let guest = cx.data();
         let allowed = allows(&guest.facts.allowed.clusters, &cluster);
         let named = is_name(&service) && is_name(&method);
@@ -123,7 +122,7 @@ impl To {
             cluster,
             service,
             method,
-            metadata: Headers(metadata),
+            metadata,
             bytes: len as usize,
         })
     }

@@ -7,12 +7,15 @@ use crate::{
     abi::{Map, Status},
     grpc::Event,
     guest::Guest,
-    memory::{Cx, Outcome, give, read, write_u32},
+    memory::{Cx, Outcome, check, give, read, write_u32},
     pairs,
 };
 
 /// The most headers in a map.
 const MOST: usize = 1_000;
+
+/// The most bytes of names and values in a map.
+const MOST_BYTES: usize = 1 << 20;
 
 pub(super) fn size(cx: &mut Cx<'_>, map: u32, size: u32) -> Outcome {
     let bytes = pairs::encode(&find(cx.data_mut(), map)?.0).len();
@@ -34,25 +37,30 @@ pub(super) async fn value(cx: &mut Cx<'_>, map: u32, kp: u32, kn: u32, ptr: u32,
 }
 
 pub(super) fn set_pairs(cx: &mut Cx<'_>, map: u32, ptr: u32, len: u32) -> Outcome {
-    let bytes = read(cx, ptr, len)?;
-    let map = writable(cx, map)?;
-    let list = pairs::decode(&bytes).map_err(|_| Status::BadArgument)?;
-    if list.len() > MOST {
-        return Err(Status::BadArgument.into());
-    }
-    map.0 = list;
+    let list = list(cx, ptr, len, Status::BadArgument)?;
+    *writable(cx, map)? = list;
     Ok(())
+}
+
+/// A list that the guest hands over; it gets `wrong` for bytes that are none, or one that is too large.
+pub(super) fn list(cx: &mut Cx<'_>, ptr: u32, len: u32, wrong: Status) -> Outcome<Headers> {
+    check(cx, ptr, len as usize)?;
+    if len as usize > MOST_BYTES {
+        return Err(wrong.into());
+    }
+    let bytes = read(cx, ptr, len)?;
+    Ok(Headers(pairs::decode(&bytes, MOST).map_err(|_| wrong)?))
 }
 
 pub(super) fn add(cx: &mut Cx<'_>, map: u32, kp: u32, kn: u32, vp: u32, vn: u32) -> Outcome {
     let (name, value) = (name(cx, kp, kn)?, read(cx, vp, vn)?);
-    room(writable(cx, map)?)?.add(name, value);
+    room(writable(cx, map)?, &name, &value)?.add(name, value);
     Ok(())
 }
 
 pub(super) fn replace(cx: &mut Cx<'_>, map: u32, kp: u32, kn: u32, vp: u32, vn: u32) -> Outcome {
     let (name, value) = (name(cx, kp, kn)?, read(cx, vp, vn)?);
-    room(writable(cx, map)?)?.replace(name, value);
+    room(writable(cx, map)?, &name, &value)?.replace(name, value);
     Ok(())
 }
 
@@ -70,8 +78,9 @@ fn name(cx: &mut Cx<'_>, ptr: u32, len: u32) -> Outcome<Bytes> {
     }
 }
 
-fn room(map: &mut Headers) -> Result<&mut Headers, Status> {
-    match map.0.len() < MOST {
+fn room<'a>(map: &'a mut Headers, name: &Bytes, value: &Bytes) -> Result<&'a mut Headers, Status> {
+    let bytes = map.bytes() + name.len() + value.len();
+    match map.0.len() < MOST && bytes <= MOST_BYTES {
         true => Ok(map),
         false => Err(Status::BadArgument),
     }

@@ -8,11 +8,15 @@ use crate::{
     abi::Status,
     guest::Guest,
     memory::{Cx, Outcome, give, read},
+    shared::LONGEST_NAME,
     stream::{Request, Stream},
 };
 
 /// The most properties that a guest sets for one request.
 const MOST: usize = 100;
+
+/// The most bytes of their paths and values together.
+const MOST_BYTES: usize = 1 << 20;
 
 pub(super) async fn get(cx: &mut Cx<'_>, pp: u32, pn: u32, ptr: u32, len: u32) -> Outcome {
     let path = read(cx, pp, pn)?;
@@ -29,10 +33,15 @@ pub(super) fn set(cx: &mut Cx<'_>, pp: u32, pn: u32, vp: u32, vn: u32) -> Outcom
         return Err(Status::NotFound.into());
     }
     let stream = guest.stream().ok_or(Status::NotFound)?;
-    stream.properties.retain(|(name, _)| *name != path);
-    if stream.properties.len() == MOST {
+    let others = stream.properties.iter().filter(|(name, _)| *name != path);
+    let lengths = others.map(|(name, value)| name.len() + value.len());
+    let (count, bytes) = lengths.fold((1, path.len() + value.len()), |(count, bytes), length| {
+        (count + 1, bytes + length)
+    });
+    if count > MOST || bytes > MOST_BYTES || path.len() > LONGEST_NAME {
         return Err(Status::InternalFailure.into());
     }
+    stream.properties.retain(|(name, _)| *name != path);
     stream.properties.push((path, value));
     Ok(())
 }
