@@ -165,6 +165,17 @@ impl Shared {
         queues.bytes -= item.len() + BESIDE;
         Ok(item)
     }
+
+    /// Puts an item back that was taken and not given: it is the first again, whatever came meanwhile.
+    pub(crate) fn put_back(&self, token: u32, item: Bytes) -> Result<(), Status> {
+        let queues = &mut *lock(&self.queues);
+        let length = item.len();
+        let queue = queues.of(token)?;
+        queue.bytes += length;
+        queue.items.push_front(item);
+        queues.bytes += length + BESIDE;
+        Ok(())
+    }
 }
 
 impl Queues {

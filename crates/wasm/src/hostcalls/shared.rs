@@ -43,9 +43,14 @@ pub(super) fn enqueue(cx: &mut Cx<'_>, token: u32, ptr: u32, len: u32) -> Outcom
 }
 
 pub(super) async fn dequeue(cx: &mut Cx<'_>, token: u32, ptr: u32, len: u32) -> Outcome {
-    // Before the item is taken, which cannot be put back.
+    // Before the item is taken.
     check(cx, ptr, 4)?;
     check(cx, len, 4)?;
-    let item = cx.data().facts.shared.dequeue(token)?;
-    give(cx, &item, ptr, len).await
+    let shared = cx.data().facts.shared.clone();
+    let item = shared.dequeue(token)?;
+    let given = give(cx, &item, ptr, len).await;
+    if given.is_err() {
+        shared.put_back(token, item)?;
+    }
+    given
 }

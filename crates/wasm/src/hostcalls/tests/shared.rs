@@ -58,6 +58,28 @@ async fn queues_are_registered_found_filled_and_emptied() {
 }
 
 #[tokio::test]
+async fn an_item_that_the_guest_has_no_room_for_stays_the_first() {
+    let full = ALLOCATOR.replace(
+        "global.get $next\n        global.get",
+        "i32.const 0\n        global.get",
+    );
+    let mut guest = Mirror::with(&full).await;
+    let register = "proxy_register_shared_queue";
+    assert_eq!(with(&mut guest, register, &[], &["q"], &[T]).await, OK);
+    let token = i64::from(guest.u32(24));
+    for item in ["one", "two"] {
+        let enqueue = "proxy_enqueue_shared_queue";
+        assert_eq!(with(&mut guest, enqueue, &[token], &[item], &[]).await, OK);
+    }
+    let taken = guest.call("proxy_dequeue_shared_queue", &[token, P, N]).await;
+    assert_eq!(taken, INVALID_MEMORY);
+    let shared = guest.guest().facts.shared.clone();
+    for item in ["one", "two"] {
+        assert_eq!(shared.dequeue(guest.u32(24)).unwrap(), item);
+    }
+}
+
+#[tokio::test]
 async fn metrics_are_defined_changed_and_read() {
     let mut guest = Mirror::new().await;
     let define = "proxy_define_metric";
