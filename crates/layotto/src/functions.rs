@@ -32,7 +32,7 @@ use layotto_mesh::{
     filter::{Filter, Terminal},
     stack::admin::Access,
 };
-use layotto_wasm::{Functions, InstallError, Settings};
+use layotto_wasm::{Functions, InstallError, Settings, Source};
 use serde_json::Value;
 use tokio::sync::{Mutex, Semaphore};
 use tokio_util::{
@@ -121,8 +121,8 @@ struct Inner {
     folder: PathBuf,
     /// What the configuration installed, by the name of the plug-in.
     installed: Mutex<BTreeMap<String, Installed>>,
-    /// What was installed over the administration API.
-    added: std::sync::Mutex<BTreeSet<String>>,
+    /// What was installed over the administration API, and from where.
+    added: std::sync::Mutex<BTreeMap<String, Arc<Source>>>,
     /// The modules that plug-ins may name.
     globals: ArcSwap<Vec<Global>>,
     fetches: Semaphore,
@@ -205,7 +205,7 @@ impl Guests {
         let mut installed = self.0.installed.lock().await;
         let (mut new, fetches) = (Vec::new(), TaskTracker::new());
         for (name, plugin) in wanted(config) {
-            let is_new = !installed.contains_key(&name) && !self.added().contains(&name);
+            let is_new = !installed.contains_key(&name) && !self.added().contains_key(&name);
             if plugin.is_filter() && is_new {
                 self.put(&mut installed, name.clone(), plugin, &fetches).await;
                 new.push(name);
@@ -233,7 +233,7 @@ impl Guests {
         self.0.globals.store(Arc::new(config.wasm_plugins.clone()));
         let mut wanted = wanted(config);
         wanted.retain(|name, _| {
-            let added = self.added().contains(name);
+            let added = self.added().contains_key(name);
             if added {
                 tracing::warn!(
                     plugin = name,
@@ -244,7 +244,7 @@ impl Guests {
         });
         installed.retain(|name, _| {
             let stays = wanted.contains_key(name);
-            if !stays && !self.added().contains(name) {
+            if !stays && !self.added().contains_key(name) {
                 // It may have been removed over the administration API.
                 drop(self.0.functions.uninstall(name));
             }

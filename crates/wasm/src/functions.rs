@@ -308,18 +308,14 @@ impl Functions {
     }
 
     /// Removes what was installed as `name` from `source`, unless it was removed or changed meanwhile.
-    /// Whether nothing of that name is left.
-    pub fn withdraw(&self, name: &str, source: &Arc<Source>) -> bool {
+    pub fn withdraw(&self, name: &str, source: &Arc<Source>) {
         let mut plugins = self.plugins();
-        match plugins.get(name) {
-            None => return true,
-            Some(entry) if !Arc::ptr_eq(&entry.config.source, source) => return false,
-            Some(_) => {}
+        let is_own = |entry: &Entry| Arc::ptr_eq(&entry.config.source, source);
+        if plugins.get(name).is_some_and(is_own) {
+            plugins.remove(name);
+            self.slots.leave(name);
+            self.route(&plugins);
         }
-        plugins.remove(name);
-        self.slots.leave(name);
-        self.route(&plugins);
-        true
     }
 
     /// Shows why `config`, or whatever was to be, does not run.

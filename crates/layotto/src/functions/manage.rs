@@ -1,7 +1,7 @@
 //! Functions that come and go while the process runs, beside those of the configuration file.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, btree_map::Entry},
     sync::{Arc, MutexGuard, PoisonError},
 };
 
@@ -100,7 +100,7 @@ impl Guests {
                 json!({
                     "plugin": status.name,
                     "id": status.id,
-                    "installed_by": if added.contains(&status.name) { "api" } else { "file" },
+                    "installed_by": if added.contains_key(&status.name) { "api" } else { "file" },
                     "status": if status.up { "UP" } else { "DOWN" },
                     "version": status.version.map(|version| json!({
                         "number": version.number, "sha256": version.sha256, "abi": version.abi.to_string(),
@@ -144,7 +144,7 @@ impl Guests {
     }
 
     /// The plug-ins that were not installed by the file.
-    pub(super) fn added(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    pub(super) fn added(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Source>>> {
         self.0.added.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -160,15 +160,16 @@ struct New<'a> {
 
 impl<'a> New<'a> {
     fn of(guests: &'a Guests, name: &'a str, source: Arc<Source>) -> Result<Self, InstallError> {
-        match guests.added().insert(name.to_owned()) {
-            true => Ok(Self {
-                guests,
-                name,
-                source,
-                stays: false,
-            }),
-            false => Err(InstallError::Registered(name.to_owned())),
+        match guests.added().entry(name.to_owned()) {
+            Entry::Vacant(free) => drop(free.insert(source.clone())),
+            Entry::Occupied(_) => return Err(InstallError::Registered(name.to_owned())),
         }
+        Ok(Self {
+            guests,
+            name,
+            source,
+            stays: false,
+        })
     }
 }
 
@@ -177,9 +178,12 @@ impl Drop for New<'_> {
         if self.stays {
             return;
         }
-        // Else what is there now, and the note of it, are somebody else's.
-        if self.guests.0.functions.withdraw(self.name, &self.source) {
-            self.guests.added().remove(self.name);
+        // What is there now, and the note of it, may be somebody else's.
+        self.guests.0.functions.withdraw(self.name, &self.source);
+        let mut added = self.guests.added();
+        let is_own = |source: &Arc<Source>| Arc::ptr_eq(source, &self.source);
+        if added.get(self.name).is_some_and(is_own) {
+            added.remove(self.name);
         }
     }
 }

@@ -122,6 +122,31 @@ fn a_module_may_be_named() {
 }
 
 #[tokio::test]
+async fn an_installation_that_is_refused_leaves_a_plug_in_of_the_file_to_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = wat::parse_str(r#"(module (memory (export "memory") 1))"#).unwrap();
+    std::fs::write(folder.path().join("f.wasm"), good).unwrap();
+    let guests = Guests::new(
+        None,
+        None,
+        folder.path(),
+        folder.path().to_owned(),
+        Directory::default(),
+    );
+    let configured = only(&json!({"p": {"name": "f", "vm_config": {"path": "f.wasm"}}}));
+    let functions = &guests.0.functions;
+    functions
+        .set("p", configured.config(folder.path()))
+        .await
+        .unwrap();
+    let item = json!({"name": "p", "vm_config": {"path": "f.wasm"}});
+    let refused = guests.install("p", item.as_object().unwrap().clone()).await;
+    assert_eq!(refused.unwrap_err().to_string(), "p is already registered");
+    assert!(!guests.added().contains_key("p"));
+    assert!(functions.has("f"));
+}
+
+#[tokio::test]
 async fn health_follows_changes() {
     let folder = tempfile::tempdir().unwrap();
     let guests = Guests::new(
