@@ -172,9 +172,17 @@ async fn serve(
         directory: process.directory.clone(),
     };
     let stamps = Stamps::of(loaded).await?;
+    let asked = Arc::new(Notify::new());
     // Before the listeners accept: a request finds the functions that can be had.
-    let plane = Plane::start(parts, config, sockets, guests.apply(config));
-    let plane = Arc::new(plane.await?);
+    let plane = tokio::select! {
+        plane = Plane::start(parts, config, sockets, guests.apply(config)) => Arc::new(plane?),
+        signal = signals.end(&asked, &files) => {
+            tracing::info!(signal, "ending before the start is done");
+            process.draining.cancel();
+            process.close(&managed).await;
+            return Ok(());
+        }
+    };
     let admin = Admin::new(admin::State {
         levels,
         metrics: Arc::clone(&process.metrics),
@@ -192,7 +200,6 @@ async fn serve(
             .tasks
             .spawn(watch(Arc::clone(component), process.shutdown.clone()));
     }
-    let asked = Arc::new(Notify::new());
     if let Some(file) = loaded.file.clone() {
         let reload = Reload {
             file,
@@ -402,6 +409,12 @@ impl Process {
         if !plane.drain(limit, false).await {
             tracing::warn!(?limit, "calls did not end in time and were cut");
         }
+        self.close(managed).await;
+        tokio::join!(plane.drain(CLOSE, true), self.admin.0.drain_within(CLOSE));
+    }
+
+    /// Flushes components and ends tasks.
+    async fn close(&self, managed: &[Arc<dyn Managed>]) {
         let close = async {
             self.shutdown.cancel();
             join_all(managed.iter().map(|managed| managed.close())).await;
@@ -411,7 +424,6 @@ impl Process {
         if tokio::time::timeout(CLOSE, close).await.is_err() {
             tracing::warn!("components did not close in time");
         }
-        tokio::join!(plane.drain(CLOSE, true), self.admin.0.drain_within(CLOSE));
     }
 }
 

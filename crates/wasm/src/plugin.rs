@@ -129,6 +129,8 @@ pub(crate) struct Plugin {
 pub enum StartError {
     #[error("its first instance failed")]
     Trapped(#[from] Trap),
+    #[error("it has not started in {} s", .0.as_secs())]
+    Late(Duration),
     #[error("it answers no id to proxy_get_id, and its configuration has no name")]
     NoId,
 }

@@ -179,6 +179,28 @@ async fn sigint_with_nothing_in_flight_ends_at_once() {
     ends_cleanly_at_once(Signal::INT).await;
 }
 
+#[tokio::test]
+async fn sigterm_ends_a_start_that_waits_for_a_function() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = r#"(module
+        (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) "it begins")
+        (func (export "_initialize")
+            (drop (call $log (i32.const 2) (i32.const 0) (i32.const 9)))
+            (loop (br 0))))"#;
+    fs::write(folder.path().join("f.wasm"), wat::parse_str(text).unwrap()).unwrap();
+    let mut config = config(free_port(), free_port(), &greeter());
+    let plugin = json!({"name": "f", "vm_config": {"path": "f.wasm", "cpu": 600_000}});
+    let filters = &mut config["servers"][0]["listeners"][1]["stream_filters"];
+    let filters = filters.as_array_mut().unwrap();
+    filters.push(json!({"type": "Layotto", "config": {"f": plugin}}));
+    let mut process = Sidecar::with_config(folder.path(), &config, &[]);
+    assert!(process.wait_for_output("it begins"), "{}", process.output());
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait_for_end().code(), Some(0), "{}", process.output());
+}
+
 // The client must hear of the drain while the test waits for the process.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_in_flight_ends_well_and_then_the_process_does() {

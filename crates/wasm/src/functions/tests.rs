@@ -213,6 +213,18 @@ async fn what_is_no_function_is_asked_through_the_host() {
     assert_eq!(*host.asked.lock().unwrap(), ["invoke elsewhere "]);
 }
 
+/// Asks the host for this state of the store `s`.
+fn asks_state(key: &str) -> String {
+    format!(
+        "(drop (call $state (i32.const 300) (i32.const 1) (i32.const 301) (i32.const {})
+            (i32.const 16) (i32.const 20)))",
+        key.len()
+    )
+}
+
+const STATE: &str =
+    r#"(import "env" "proxy_get_state" (func $state (param i32 i32 i32 i32 i32 i32) (result i32)))"#;
+
 /// Sends a request to cluster `c` from the head of its own request, and pauses; goes on with the body
 /// of the reply as its own.
 fn forwards(path: &str) -> String {

@@ -1,11 +1,11 @@
 //! The root instance of a plug-in: it is asked for the id and configured once, and lives on for its
 //! ticks, its queues and the calls that it has under way. One that has none of these is let go.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{error::Error, future::pending, sync::Arc, time::Duration};
 
 use tokio::{
     task::{AbortHandle, coop::consume_budget},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tracing::{error, warn};
 
@@ -21,6 +21,9 @@ use crate::{
 
 /// How long the root instance is away after a trap.
 const REST: Duration = Duration::from_secs(1);
+
+/// How long its start may take, with all that it waits for.
+const START: Duration = Duration::from_secs(30);
 
 /// The task of a root instance; it ends with this.
 pub(super) struct Root(Option<AbortHandle>);
@@ -62,12 +65,21 @@ enum Event {
 }
 
 impl Living {
-    async fn instance(&self) -> Result<(Instance, String), Trap> {
+    async fn instance(&self) -> Result<(Instance, String), StartError> {
+        let until = Instant::now() + START;
+        let started = timeout_at(until, self.started(until)).await;
+        let (mut instance, id) = started.map_err(|_| StartError::Late(START))??;
+        // From now on it waits for as long as it wants to.
+        instance.guest().asker.deadline = None;
+        Ok((instance, id))
+    }
+
+    async fn started(&self, until: Instant) -> Result<(Instance, String), Trap> {
         let asker = Asker {
             function: self.facts.name.clone(),
             allowed: self.facts.allowed.clone(),
             depth: 0,
-            deadline: None,
+            deadline: Some(until),
         };
         let mut guest = Guest::new(self.facts.clone(), asker);
         guest.signals = Some(self.signals.clone());
@@ -146,7 +158,11 @@ impl Living {
             sleep(REST).await;
             match self.instance().await {
                 Ok((instance, _)) => return instance,
-                Err(trap) => error!(plugin = &*self.facts.name, %trap, "the root instance does not start"),
+                Err(error) => error!(
+                    plugin = &*self.facts.name,
+                    error = &error as &dyn Error,
+                    "the root instance does not start"
+                ),
             }
         }
     }

@@ -170,6 +170,34 @@ async fn a_start_that_never_ends_is_ended() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_start_that_waits_for_the_host_ends_in_time() {
+    for export in ["_initialize", "proxy_get_id", "proxy_on_configure"] {
+        let wait = asks_state("never");
+        let rest = match export {
+            "proxy_on_configure" => {
+                format!(r#"(func (export "{export}") (param i32 i32) (result i32) {wait} i32.const 1)"#)
+            }
+            _ => format!(r#"(func (export "{export}") {wait})"#),
+        };
+        let text = function("f", STATE, "i32.const 0", &rest);
+        let text = match export {
+            "proxy_get_id" => text.replacen(r#"(export "proxy_get_id")"#, "", 1),
+            _ => text,
+        };
+        let data = text.replace(
+            ALLOCATOR,
+            &format!(r#"{ALLOCATOR} (data (i32.const 300) "snever")"#),
+        );
+        let (functions, _) = functions();
+        let installed = functions.install("f", config(&data));
+        let installed = tokio::time::timeout(Duration::from_secs(120), installed).await;
+        let error = installed.expect("it ends").unwrap_err();
+        assert!(matches!(error, InstallError::Start(_)), "{error:?}");
+        assert!(functions.status().is_empty());
+    }
+}
+
 #[tokio::test]
 async fn a_trap_is_named_with_the_functions_it_was_in() {
     let (functions, _) = with(&[&trapping("f")]).await;
