@@ -62,14 +62,30 @@ pub fn code_of(status: u32) -> Code {
     }
 }
 
-/// What HTTP does not allow, and what the connection decides, is left out.
+/// What HTTP does not allow, what the connection decides, and what there is no room for is left out.
 pub fn put(to: &mut http::HeaderMap, headers: &Headers) {
     for (name, value) in &headers.0 {
         let parsed = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value));
         if let (Ok(name), Ok(value)) = parsed
             && !CONNECTION.contains(&name)
+            && to.try_append(name, value).is_err()
         {
-            to.append(name, value);
+            return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_list_has_no_room_for_is_left_out() {
+        let many: Headers = (0..40_000)
+            .map(|at| (format!("x-{at}"), Bytes::from_static(b"1")))
+            .collect();
+        let mut list = http::HeaderMap::new();
+        put(&mut list, &many);
+        assert!((1_000..40_000).contains(&list.len()), "{}", list.len());
     }
 }
