@@ -21,6 +21,9 @@ const MODULES: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
 /// The most bytes of a line; what is longer is logged in parts.
 const LONGEST: usize = 1 << 16;
 
+/// So many random bytes are made at a time.
+const RANDOM: u32 = 1 << 16;
+
 /// The most pieces of one `fd_write`.
 const PIECES: u32 = 1024;
 
@@ -53,7 +56,9 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
             number(write(&mut cx, to, &1_u64.to_le_bytes()))
         })?;
         linker.func_wrap(module, "clock_time_get", clock_time_get)?;
-        linker.func_wrap(module, "random_get", random_get)?;
+        linker.func_wrap_async(module, "random_get", |mut cx: Cx<'_>, (ptr, len)| {
+            Box::new(async move { random_get(&mut cx, ptr, len).await })
+        })?;
         linker.func_wrap(module, "fd_write", fd_write)?;
         linker.func_wrap(
             module,
@@ -144,14 +149,30 @@ fn monotonic(guest: &Guest) -> u64 {
     u64::try_from(guest.born.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn random_get(mut cx: Cx<'_>, ptr: u32, len: u32) -> wasmtime::Result<u32> {
-    if check(&mut cx, ptr, len as usize).is_err() {
+/// Others have their turn while there are more to be made.
+async fn random_get(cx: &mut Cx<'_>, ptr: u32, len: u32) -> wasmtime::Result<u32> {
+    if check(cx, ptr, len as usize).is_err() {
         return Ok(FAULT);
     }
-    let mut bytes = vec![0; len as usize];
-    match SystemRandom::new().fill(&mut bytes) {
-        Ok(()) => number(write(&mut cx, ptr, &bytes)),
-        Err(_) => Ok(IO),
+    let mut bytes = vec![0; RANDOM.min(len) as usize];
+    let (mut at, mut left) = (ptr, len);
+    loop {
+        let next = RANDOM.min(left);
+        let part = &mut bytes[..next as usize];
+        if SystemRandom::new().fill(part).is_err() {
+            return Ok(IO);
+        }
+        if write(cx, at, part).is_err() {
+            return Ok(FAULT);
+        }
+        left -= next;
+        if left == 0 {
+            return Ok(SUCCESS);
+        }
+        at += next;
+        let turn = cx.data().clock.turn();
+        turn.await;
+        cx.data().clock.check().map_err(wasmtime::Error::new)?;
     }
 }
 

@@ -142,3 +142,27 @@ async fn an_allocator_that_calls_the_host_again_or_never_ends_is_its_own_harm() 
         assert_eq!(error.status(), status, "{name}: {error:?}");
     }
 }
+
+/// On one thread.
+#[tokio::test]
+async fn random_bytes_without_number_take_the_time_of_the_guest_and_not_of_others() {
+    let import =
+        r#"(import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))"#;
+    let fill = "(drop (call $random (i32.const 0) (i32.const 0x3c00000))) i32.const 0";
+    let large = function("bad", import, fill, "").replace(r#""memory") 2"#, r#""memory") 960"#);
+    let (functions, _) = functions();
+    install(&functions, "good", &says("good", "here")).await;
+    let mut config = config(&large);
+    config.limits.memory = 64 << 20;
+    config.limits.time = Duration::from_millis(20);
+    functions.install("bad", config).await.unwrap();
+    let filling = tokio::spawn({
+        let functions = functions.clone();
+        async move { call(&functions, "bad").await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!filling.is_finished());
+    assert_eq!(call(&functions, "good").await.unwrap(), "here");
+    let error = filling.await.unwrap().unwrap_err();
+    assert!(matches!(error, CallError::OverTime(_)), "{error:?}");
+}
