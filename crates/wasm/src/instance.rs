@@ -10,6 +10,7 @@ use wasmtime::{ExternType, InstancePre, Linker, Module, ModuleExport, Store, Upd
 use crate::{
     Engine, ModuleError,
     abi::Version,
+    caller::Caller,
     engine::{Code, Running},
     guest::{Done, Guest, ROOT},
     hostcalls,
@@ -19,7 +20,10 @@ use crate::{
 };
 
 /// How long a guest may wait, and the runtime has for what it asks of it, after the end of an exchange.
-pub(crate) const AFTERWARDS: Duration = Duration::from_secs(60);
+const AFTERWARDS: Duration = Duration::from_secs(60);
+
+/// What a guest hears of the end of a context.
+const LAST: [&str; 3] = ["proxy_on_done", "proxy_on_log", "proxy_on_delete"];
 
 /// A module that is ready to be instantiated.
 pub(crate) struct Prepared {
@@ -227,7 +231,12 @@ impl Instance {
         if stuck {
             return Ok(Served::Stuck);
         }
-        self.end(context).await
+        // The reply is what the guest left.
+        let stream = self.stream_now();
+        Ok(match stream.local.is_none() && stream.closed {
+            true => Served::Closed,
+            false => Served::Reply(stream.reply()),
+        })
     }
 
     /// Tells the guest of something; whether it wants to pause.
@@ -247,21 +256,21 @@ impl Instance {
         Ok(())
     }
 
-    /// The reply is what the guest left.
-    async fn end(&mut self, context: u32) -> Result<Served, Trap> {
-        let closed = matches!(self.decision(), Some(None));
-        let stream = self.finish(context).await?;
-        Ok(match closed {
-            true => Served::Closed,
-            false => Served::Reply(stream.into_reply()),
-        })
+    /// Whether the guest is told of the ends of contexts.
+    pub(crate) fn hears_of_ends(&self) -> bool {
+        LAST.iter().any(|name| self.exports(name))
     }
 
     /// The guest is told of the end of its context; what it waits for then has [`AFTERWARDS`].
-    pub(crate) async fn finish(&mut self, context: u32) -> Result<Stream, Trap> {
-        self.store.data_mut().done = Done::Pending;
-        let ready = self.call_in(context, "proxy_on_done", &[context]).await? != Some(0);
+    pub(crate) async fn finish(&mut self, context: u32) -> Result<(), Trap> {
+        let [on_done, on_log, on_delete] = LAST;
         let until = Instant::now() + AFTERWARDS;
+        let guest = self.store.data_mut();
+        guest.done = Done::Pending;
+        // What it does now it does for itself; but not for ever.
+        guest.caller = Caller::default();
+        guest.asker.deadline = Some(until);
+        let ready = self.call_in(context, on_done, &[context]).await? != Some(0);
         while !ready && self.store.data().done == Done::Pending {
             if !self.next_news_before(until).await? {
                 self.store.data_mut().calls.hang_up();
@@ -269,11 +278,17 @@ impl Instance {
             }
         }
         self.store.data_mut().done = Done::Running;
-        self.call_in(context, "proxy_on_log", &[context]).await?;
-        self.call_in(context, "proxy_on_delete", &[context]).await?;
+        self.call_in(context, on_log, &[context]).await?;
+        self.call_in(context, on_delete, &[context]).await?;
+        self.forget();
+        Ok(())
+    }
+
+    /// Forgets the context of a request, and gives up what it has under way.
+    pub(crate) fn forget(&mut self) {
         let guest = self.store.data_mut();
         guest.calls.hang_up();
-        Ok(guest.stream.take().unwrap_or_default())
+        guest.stream = None;
     }
 
     fn decided(&mut self) -> bool {

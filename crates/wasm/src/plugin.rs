@@ -13,8 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::FutureExt;
 use thiserror::Error;
 use tokio::{task::coop::consume_budget, time::timeout_at};
+use tracing::warn;
 
 pub use self::proxied::LONGEST_HELD;
 use self::{
@@ -66,6 +68,16 @@ pub enum CallError {
     TooLong,
 }
 
+impl From<Trap> for CallError {
+    fn from(trap: Trap) -> Self {
+        match trap {
+            Trap::NoRoom => Self::NoRoom,
+            Trap::OverTime(over) => Self::OverTime(over),
+            trap => Self::Trapped(trap),
+        }
+    }
+}
+
 impl CallError {
     /// The HTTP status that says it.
     pub fn status(&self) -> u16 {
@@ -105,6 +117,16 @@ pub(crate) struct Counts {
 impl Counts {
     pub(crate) fn last_trap(&self) -> MutexGuard<'_, Option<String>> {
         self.last_trap.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, error: &CallError) {
+        self.errors.fetch_add(1, Relaxed);
+        let text = match error {
+            CallError::Trapped(trap) => trap.to_string(),
+            CallError::OverTime(over) => over.to_string(),
+            _ => return,
+        };
+        *self.last_trap() = Some(text);
     }
 }
 
@@ -199,7 +221,7 @@ impl Plugin {
 
     /// Serves one request.
     pub(crate) async fn call(
-        &self,
+        self: &Arc<Self>,
         request: Request,
         depth: u32,
         deadline: Option<tokio::time::Instant>,
@@ -210,19 +232,19 @@ impl Plugin {
             depth,
             deadline,
         };
-        let counted = Counted::start(&self.counts);
+        let _counted = Counted::start(&self.counts);
         let served = match deadline {
             None => self.serve(request, asker).await,
             Some(at) => timeout_at(at, self.serve(request, asker))
                 .await
                 .unwrap_or(Err(CallError::Deadline)),
         };
-        served.inspect_err(|error| self.note(&counted, error))
+        served.inspect_err(|error| self.note(error))
     }
 
     /// Notes how a call failed.
-    fn note(&self, counted: &Counted, error: &CallError) {
-        counted.failed(error);
+    fn note(&self, error: &CallError) {
+        self.counts.failed(error);
         let failed = matches!(error, CallError::Trapped(_) | CallError::OverTime(_));
         if failed && !self.up() {
             self.changed();
@@ -243,7 +265,7 @@ impl Plugin {
         }
     }
 
-    async fn serve(&self, request: Request, asker: Asker) -> Result<Reply, CallError> {
+    async fn serve(self: &Arc<Self>, request: Request, asker: Asker) -> Result<Reply, CallError> {
         // Of calls within calls each may be too quick to give way, and all together not.
         consume_budget().await;
         if asker.depth > DEEPEST {
@@ -252,32 +274,65 @@ impl Plugin {
         if !self.health.admits() {
             return Err(CallError::Down);
         }
-        let _place = self.place(asker.depth).await?;
-        let (instance, served) = match self.run(request, asker).await {
+        let place = self.place(asker.depth).await?;
+        let context = self.next_context();
+        let (instance, served) = match self.run(context, request, asker).await {
             Ok(done) => done,
             Err(trap) => return Err(self.failed(trap)),
         };
         self.note_success();
-        match served {
-            Served::Reply(reply) => {
-                self.keep(instance);
-                Ok(reply)
-            }
-            Served::Stuck => Err(CallError::Stuck),
+        let outcome = match served {
+            Served::Reply(reply) => Ok(reply),
             Served::Closed => Err(CallError::Closed),
+            Served::Stuck => return Err(CallError::Stuck),
+        };
+        self.end(context, instance, place).await;
+        outcome
+    }
+
+    /// Lets the guest hear of the end. The caller does not wait for it: what takes longer has a task of
+    /// its own, with the place. Without one nothing bounds how many of these there are, so a function
+    /// that calls others waits.
+    async fn end(self: &Arc<Self>, context: u32, mut instance: Instance, place: Option<Place>) {
+        if !instance.hears_of_ends() {
+            instance.forget();
+            return self.keep(instance);
+        }
+        let (plugin, has_place) = (self.clone(), place.is_some());
+        let mut ending = Box::pin(async move {
+            let _place = place;
+            plugin.finish(context, instance).await;
+        });
+        if ending.as_mut().now_or_never().is_some() {
+            return;
+        }
+        match has_place {
+            true => drop(tokio::spawn(ending)),
+            false => ending.await,
+        }
+    }
+
+    async fn finish(&self, context: u32, mut instance: Instance) {
+        let finished = {
+            let _running = instance.running();
+            instance.finish(context).await
+        };
+        self.note_memory(&mut instance);
+        match finished {
+            Ok(()) => self.keep(instance),
+            Err(trap) => {
+                warn!(function = &*self.id, %trap, "the function failed after its reply");
+                self.counts.failed(&trap.into());
+            }
         }
     }
 
     /// Notes that an instance ended badly, if it began.
     fn failed(&self, trap: Trap) -> CallError {
-        if matches!(trap, Trap::NoRoom) {
-            return CallError::NoRoom;
+        if !matches!(trap, Trap::NoRoom) {
+            self.health.trapped();
         }
-        self.health.trapped();
-        match trap {
-            Trap::OverTime(over) => CallError::OverTime(over),
-            trap => CallError::Trapped(trap),
-        }
+        trap.into()
     }
 
     /// Calls among functions do not wait: the place that they would wait for may be their own.
@@ -289,9 +344,9 @@ impl Plugin {
         place.map(Some).ok_or(CallError::Busy(self.serving.wait))
     }
 
-    async fn run(&self, request: Request, asker: Asker) -> Result<(Instance, Served), Trap> {
+    async fn run(&self, context: u32, request: Request, asker: Asker) -> Result<(Instance, Served), Trap> {
         let mut instance = self.take(asker).await?;
-        let served = instance.serve(self.next_context(), request).await?;
+        let served = instance.serve(context, request).await?;
         self.note_memory(&mut instance);
         Ok((instance, served))
     }
@@ -346,16 +401,6 @@ impl Counted {
         counts.calls.fetch_add(1, Relaxed);
         counts.running.fetch_add(1, Relaxed);
         Self(counts.clone())
-    }
-
-    fn failed(&self, error: &CallError) {
-        self.0.errors.fetch_add(1, Relaxed);
-        let text = match error {
-            CallError::Trapped(trap) => trap.to_string(),
-            CallError::OverTime(over) => over.to_string(),
-            _ => return,
-        };
-        *self.0.last_trap() = Some(text);
     }
 }
 

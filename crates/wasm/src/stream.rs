@@ -86,21 +86,21 @@ impl Stream {
         [request, std::mem::take(&mut self.response_continued)]
     }
 
-    /// What the caller gets.
-    pub(crate) fn into_reply(self) -> Reply {
-        if let Some(local) = self.local {
-            return local;
+    /// What the caller gets. The guest may still look at it afterwards.
+    pub(crate) fn reply(&self) -> Reply {
+        if let Some(local) = &self.local {
+            return local.clone();
         }
-        let mut headers = self.response_headers;
+        let headers = &self.response_headers;
         let status = headers
             .get(b":status")
             .and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
-        headers.0.retain(|(name, _)| !name.starts_with(b":"));
+        let rest = headers.0.iter().filter(|(name, _)| !name.starts_with(b":"));
         Reply {
             status: status.unwrap_or(0),
-            headers,
+            headers: rest.cloned().collect(),
             grpc_status: None,
-            body: self.response_body,
+            body: self.response_body.clone(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Functions written as text, from installation to reply.
 
+mod afterwards;
 mod exchange;
 mod files;
 mod hostile;
@@ -133,7 +134,16 @@ async fn an_instance_is_started_configured_and_told_of_the_request_in_this_order
         "proxy_on_log",
         "proxy_on_delete",
     ];
-    assert_eq!(host.lines(), [&start[..], &own[..]].concat());
+    let all = [&start[..], &own[..]].concat();
+    let ended = async {
+        while host.lines().len() < all.len() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), ended)
+        .await
+        .unwrap();
+    assert_eq!(host.lines(), all);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ mod side;
 use std::{future::pending, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 
 use self::side::{Held, Moved, Side};
 use super::{CallError, Counted, Place, Plugin};
@@ -17,7 +17,7 @@ use crate::{
     exchange::{Ends, Exchange, Piece, Response, Stop},
     guest::Guest,
     host::Asker,
-    instance::{AFTERWARDS, Instance},
+    instance::Instance,
     stream::Request,
     trap::Trap,
 };
@@ -71,13 +71,13 @@ impl Plugin {
     ) -> Result<Exchange, CallError> {
         let counted = Counted::start(&self.counts);
         let begun = self.begin().await;
-        let (place, instance) = begun.inspect_err(|error| self.note(&counted, error))?;
+        let (place, instance) = begun.inspect_err(|error| self.note(error))?;
         let sees = |at: usize| CALLBACKS[at][1..].iter().any(|name| self.prepared.exports(name));
         let (exchange, far, alive) = Exchange::new([sees(REQUEST), sees(REPLY)]);
         let mut course = Course::new(instance, self.next_context(), far, alive);
         let plugin = self.clone();
         tokio::spawn(async move {
-            let (plugin, _place) = (plugin, place);
+            let (_counted, _place) = (counted, place);
             let error = match course.run(request, ends).await {
                 Ok(()) => {
                     plugin.note_success();
@@ -87,7 +87,7 @@ impl Plugin {
                 Err(Fail::Trap(trap)) => plugin.failed(trap),
                 Err(Fail::Other(error)) => error,
             };
-            plugin.note(&counted, &error);
+            plugin.note(&error);
             course.stop(Stop::Failed(error));
         });
         Ok(exchange)
@@ -175,10 +175,6 @@ impl Course {
         self.far.heads = [None, None];
         self.sides[REPLY].port = None;
         let _running = self.instance.runs_again();
-        let guest = self.instance.guest();
-        // What it does now it does for itself; but not for ever.
-        guest.caller = Caller::default();
-        guest.asker.deadline = Some(Instant::now() + AFTERWARDS);
         self.instance.finish(self.context).await?;
         Ok(())
     }
