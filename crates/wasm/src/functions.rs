@@ -57,6 +57,22 @@ pub enum InstallError {
     Overtaken(String),
 }
 
+impl InstallError {
+    /// Whether a file that is not there is all that is wrong.
+    fn may_come(&self) -> bool {
+        matches!(self, Self::Source(SourceError::Read { .. }))
+    }
+
+    /// Whether the same file may be loaded later.
+    fn may_pass(&self) -> bool {
+        let starts_later = matches!(
+            self,
+            Self::Start(StartError::Trapped(_) | StartError::Late(_)) | Self::Engine(_) | Self::Interrupted
+        );
+        starts_later || self.may_come()
+    }
+}
+
 /// All functions.
 pub struct Functions {
     settings: Settings,
@@ -128,7 +144,7 @@ impl Functions {
         }
         match self.load(name, &config, counts, true).await {
             Ok(loaded) => self.put(name, &config, loaded),
-            Err(InstallError::Source(error)) if error.may_come() => {
+            Err(error) if error.may_come() => {
                 self.failed(name, Some(&config), &error);
                 Ok(())
             }
@@ -152,8 +168,8 @@ impl Functions {
         let loaded = match self.load(name, &config, counts, true).await {
             Ok(loaded) => loaded,
             Err(error) => {
-                let may_come = matches!(&error, InstallError::Source(error) if error.may_come());
-                if let Some(entry) = self.plugins().get_mut(name).filter(|_| may_come) {
+                let is_tried = error.may_pass() && watch::is_file(&config.source);
+                if let Some(entry) = self.plugins().get_mut(name).filter(|_| is_tried) {
                     // Its file is watched from now on; what runs goes on until then.
                     entry.seen = seen;
                     entry.config = config;
@@ -303,6 +319,7 @@ impl Functions {
         entry.checksum = loaded.checksum;
         entry.loads += 1;
         entry.problem = None;
+        entry.seen.worked();
         self.route(&plugins);
         Ok(())
     }
@@ -319,8 +336,9 @@ impl Functions {
     }
 
     /// Shows why `config`, or whatever was to be, does not run.
-    fn failed(&self, name: &str, config: Option<&Arc<Config>>, error: &dyn std::error::Error) {
-        let causes = std::iter::successors(Some(error), |error| error.source());
+    fn failed(&self, name: &str, config: Option<&Arc<Config>>, error: &InstallError) {
+        let first: &dyn std::error::Error = error;
+        let causes = std::iter::successors(Some(first), |error| error.source());
         let text = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
         tracing::warn!(plugin = name, "not loaded: {text}");
         let mut plugins = self.plugins();
@@ -329,6 +347,10 @@ impl Functions {
         };
         if let Some(entry) = plugins.get_mut(name).filter(same) {
             entry.problem = Some(text);
+            match error.may_pass() {
+                true => entry.seen.failed(),
+                false => entry.seen.worked(),
+            }
         }
         drop(plugins);
         self.changed();

@@ -105,13 +105,6 @@ pub enum SourceError {
     },
 }
 
-impl SourceError {
-    /// Whether a file that is not there is all that is wrong.
-    pub(super) fn may_come(&self) -> bool {
-        matches!(self, Self::Read { .. })
-    }
-}
-
 impl Source {
     /// A file without a checksum.
     pub fn file(path: impl Into<PathBuf>) -> Arc<Self> {

@@ -26,6 +26,11 @@ const EVERY: Duration = Duration::from_millis(100);
 /// that the system does not tell of, as of a file that is reached by a link.
 const SELDOM: Duration = Duration::from_secs(1);
 
+/// How long until a file is loaded again that was not loaded for a reason that may pass, at first and
+/// at most.
+const RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
 /// What one look at a file saw: nothing, or what changes with its content.
 type Look = Option<(u64, u64, i64, i64)>;
 
@@ -36,10 +41,18 @@ pub(super) struct Seen {
     loaded: Look,
     /// The last time.
     last: Look,
+    retry: Option<Retry>,
 }
 
-fn is_file(entry: &Entry) -> bool {
-    matches!(entry.config.source.origin, Origin::File(_))
+/// A file is loaded again though it did not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Retry {
+    pause: Duration,
+    due: Instant,
+}
+
+pub(super) fn is_file(source: &Source) -> bool {
+    matches!(source.origin, Origin::File(_))
 }
 
 fn look(source: &Source) -> Look {
@@ -56,14 +69,31 @@ impl Seen {
         Self {
             loaded: now,
             last: now,
+            retry: None,
         }
+    }
+
+    /// It was not loaded, and may be some time later.
+    pub(super) fn failed(&mut self) {
+        let pause = self.retry.map_or(RETRY, |retry| retry.pause * 2);
+        let pause = pause.min(LONGEST_RETRY);
+        self.retry = Some(Retry {
+            pause,
+            due: Instant::now() + pause,
+        });
+    }
+
+    /// There is nothing to be tried again.
+    pub(super) fn worked(&mut self) {
+        self.retry = None;
     }
 
     /// Takes note of another look; whether the file is to be loaded. One that is gone is not.
     fn again(&mut self, now: Look) -> bool {
         let settled = self.last == now;
         self.last = now;
-        let load = settled && now.is_some() && now != self.loaded;
+        let is_due = self.retry.is_some_and(|retry| retry.due <= Instant::now());
+        let load = settled && now.is_some() && (now != self.loaded || is_due);
         if load {
             self.loaded = now;
         }
@@ -185,7 +215,7 @@ impl Functions {
         let changed = tokio::task::spawn_blocking(move || {
             functions.rest(now);
             let named = |(name, entry): (&String, &Entry)| {
-                is_file(entry).then(|| (name.clone(), entry.config.source.clone()))
+                is_file(&entry.config.source).then(|| (name.clone(), entry.config.source.clone()))
             };
             let known: Vec<_> = functions.plugins().iter().filter_map(named).collect();
             // Nobody waits for it: requests take the same lock.

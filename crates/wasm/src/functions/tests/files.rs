@@ -1,5 +1,7 @@
 //! Installing, removing, and files that change.
 
+mod again;
+
 use std::{
     fs,
     path::Path,
