@@ -76,7 +76,7 @@ impl Event {
     }
 }
 
-/// What a guest sends. A message that was taken counts no longer for what it may have waiting.
+/// What a guest sends. A message counts for what it may have waiting as long as there is a part of it.
 #[derive(Debug)]
 pub struct Messages(mpsc::Receiver<Sent>);
 
@@ -84,6 +84,12 @@ pub struct Messages(mpsc::Receiver<Sent>);
 pub(crate) struct Sent {
     message: Bytes,
     _held: Held,
+}
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.message
+    }
 }
 
 impl Messages {
@@ -110,7 +116,7 @@ impl Stream for Messages {
     type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.0.poll_recv(cx).map(|sent| Some(sent?.message))
+        self.0.poll_recv(cx).map(|sent| sent.map(Bytes::from_owner))
     }
 }
 
@@ -166,6 +172,7 @@ fn lost() -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calls::Calls;
 
     fn events(events: &[Event]) -> BoxStream<'static, Event> {
         stream::iter(events.to_vec()).boxed()
@@ -198,6 +205,17 @@ mod tests {
         }
         let never = unary(stream::pending().boxed(), LIMIT).await;
         assert_eq!(never, Event::closed(DEADLINE_EXCEEDED, "timed out"));
+    }
+
+    #[tokio::test]
+    async fn a_message_counts_until_the_last_of_it_is_gone() {
+        let calls = Calls::default();
+        let held = calls.room(4, 4).unwrap();
+        let mut message = Messages::one("text".into(), held).next().await.unwrap();
+        drop(message.split_to(2));
+        assert!(calls.room(1, 4).is_none(), "it is on its way");
+        drop(message);
+        assert!(calls.room(4, 4).is_some());
     }
 
     #[tokio::test(start_paused = true)]

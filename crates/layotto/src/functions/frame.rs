@@ -1,8 +1,13 @@
 //! Messages of gRPC in the body of a request or reply: each stands behind five bytes, which say
 //! whether it is compressed and how long it is.
 
+use std::iter;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
+
+/// The most of a message that is sent at a time.
+const PIECE: usize = 64 << 10;
 
 /// What stands before a message.
 pub const PREFIX: usize = 5;
@@ -20,11 +25,24 @@ pub enum Wrong {
 
 /// A message with what stands before it; `None`: it is longer than gRPC can say.
 pub fn framed(message: &[u8]) -> Option<Bytes> {
-    let length = u32::try_from(message.len()).ok()?;
-    let mut frame = BytesMut::with_capacity(PREFIX + message.len());
+    framed_part(message, message.len())
+}
+
+/// Likewise, in pieces of which all but the first are parts of the message.
+pub fn pieces(mut message: Bytes) -> Option<impl Iterator<Item = Bytes>> {
+    let length = message.len();
+    let mut next = move || message.split_to(PIECE.min(message.len()));
+    let first = framed_part(&next(), length)?;
+    let rest = iter::from_fn(move || Some(next()).filter(|piece| !piece.is_empty()));
+    Some(iter::once(first).chain(rest))
+}
+
+fn framed_part(start: &[u8], length: usize) -> Option<Bytes> {
+    let length = u32::try_from(length).ok()?;
+    let mut frame = BytesMut::with_capacity(PREFIX + start.len());
     frame.put_u8(0);
     frame.put_u32(length);
-    frame.put_slice(message);
+    frame.put_slice(start);
     Some(frame.freeze())
 }
 
@@ -84,6 +102,16 @@ mod tests {
             }
             assert_eq!(found, texts, "in pieces of {size}");
             assert!(frames.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_long_message_goes_in_pieces() {
+        for length in [0, 1, PIECE, PIECE + 1, 3 * PIECE] {
+            let message = Bytes::from(vec![7; length]);
+            let pieces: Vec<_> = pieces(message.clone()).unwrap().collect();
+            assert!(pieces.iter().all(|piece| piece.len() <= PREFIX + PIECE));
+            assert_eq!(pieces.concat(), framed(&message).unwrap());
         }
     }
 

@@ -16,7 +16,7 @@ use layotto_wasm::{
 use super::{
     super::{
         convert::{code_of, fields, put},
-        frame::{Frames, Wrong, framed},
+        frame::{Frames, Wrong, pieces},
     },
     Calls, LONGEST, with_status,
 };
@@ -65,10 +65,10 @@ fn request(call: Call) -> Option<Request<Body>> {
         None => headers.remove("grpc-timeout"),
     };
     // None is longer than a guest may have memory, of which a pointer of 32 bits says all.
-    let frames = call
+    let pieces = call
         .messages
-        .filter_map(|message| async move { framed(&message) });
-    let frames = frames.map(|frame| Ok::<_, Infallible>(Frame::data(frame)));
+        .flat_map(|message| stream::iter(pieces(message).into_iter().flatten()));
+    let frames = pieces.map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
     *request.body_mut() = Body::new(StreamBody::new(frames.boxed()));
     Some(request)
 }
