@@ -22,6 +22,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use futures::{StreamExt, future::BoxFuture, stream};
 use layotto_api::metrics::Metrics;
 use layotto_core::{
     Secret,
@@ -72,7 +73,7 @@ const ENGINE: &str = "wasmtime";
 /// Of how many other names the log has a note.
 const NOTED: usize = 16;
 
-/// How many modules are fetched at a time.
+/// How many modules are fetched at a time, and how many are loaded from files.
 const FETCHES: usize = 4;
 
 /// Says what is wrong with the configuration of a filter of type `name`.
@@ -135,6 +136,23 @@ struct Installed {
     plugin: Plugin,
     /// Fetches its module, until it is there.
     fetching: Option<AbortOnDropHandle<()>>,
+}
+
+/// Plug-ins that are being set.
+#[derive(Default)]
+struct Loading {
+    fetches: TaskTracker,
+    files: Vec<BoxFuture<'static, ()>>,
+}
+
+impl Loading {
+    /// Waits for those of files, and for modules that are fetched. What takes longer to fetch goes on.
+    async fn hold_up(self) {
+        self.fetches.close();
+        let fetched = tokio::time::timeout(HELD_UP, self.fetches.wait());
+        let files = stream::iter(self.files).buffer_unordered(FETCHES).count();
+        drop(tokio::join!(fetched, files));
+    }
 }
 
 impl Guests {
@@ -203,15 +221,15 @@ impl Guests {
     /// no filter that is still loading. The answer names them, for [`forget`](Self::forget).
     pub async fn prepare(&self, config: &Config) -> Vec<String> {
         let mut installed = self.0.installed.lock().await;
-        let (mut new, fetches) = (Vec::new(), TaskTracker::new());
+        let (mut new, mut loading) = (Vec::new(), Loading::default());
         for (name, plugin) in wanted(config) {
             let is_new = !installed.contains_key(&name) && !self.added().contains_key(&name);
             if plugin.is_filter() && is_new {
-                self.put(&mut installed, name.clone(), plugin, &fetches).await;
+                self.put(&mut installed, name.clone(), plugin, &mut loading);
                 new.push(name);
             }
         }
-        held_up(fetches).await;
+        loading.hold_up().await;
         new
     }
 
@@ -250,33 +268,33 @@ impl Guests {
             }
             stays
         });
-        let fetches = TaskTracker::new();
+        let mut loading = Loading::default();
         for (name, plugin) in wanted {
             if let Some(there) = installed.get_mut(&name)
                 && self.becomes(&name, there, &plugin)
             {
                 continue;
             }
-            self.put(&mut installed, name, plugin, &fetches).await;
+            self.put(&mut installed, name, plugin, &mut loading);
         }
-        held_up(fetches).await;
+        loading.hold_up().await;
     }
 
-    /// Sets a plug-in. A module that must be fetched comes beside, by a task of `fetches`.
-    async fn put(
+    /// Sets a plug-in, which is one of `loading` from then on.
+    fn put(
         &self,
         installed: &mut BTreeMap<String, Installed>,
         name: String,
         plugin: Plugin,
-        fetches: &TaskTracker,
+        loading: &mut Loading,
     ) {
         // Ends what is still fetched for it.
         installed.remove(&name);
         let set = self.clone().set(name.clone(), plugin.clone());
         let fetching = match plugin.vm_config.is_remote() {
-            true => Some(AbortOnDropHandle::new(fetches.spawn(set))),
+            true => Some(AbortOnDropHandle::new(loading.fetches.spawn(set))),
             false => {
-                set.await;
+                loading.files.push(Box::pin(set));
                 None
             }
         };
@@ -363,12 +381,6 @@ fn show(functions: &Functions, health: &Health, before: BTreeSet<String>) -> BTr
         health.forget(gone);
     }
     shown
-}
-
-/// Waits for modules that are fetched. Those that take longer go on.
-async fn held_up(fetches: TaskTracker) {
-    fetches.close();
-    drop(tokio::time::timeout(HELD_UP, fetches.wait()).await);
 }
 
 /// The plug-ins of a filter of type `name`, by their names; none where its configuration is wrong.

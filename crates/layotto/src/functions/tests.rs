@@ -146,6 +146,58 @@ async fn an_installation_that_is_refused_leaves_a_plug_in_of_the_file_to_the_fil
     assert!(functions.has("f"));
 }
 
+/// A configuration with these plug-ins.
+fn configured(folder: &Path, plugins: &Value) -> Config {
+    let proxy =
+        json!({"downstream_protocol": "Http1", "upstream_protocol": "Http1", "router_config_name": "r"});
+    let text = json!({"servers": [{
+        "listeners": [{
+            "name": "web", "address": "127.0.0.1:1", "bind_port": true,
+            "filter_chains": [{"filters": [{"type": "proxy", "config": proxy}]}],
+            "stream_filters": [{"type": LAYOTTO, "config": plugins}],
+        }],
+        "routers": [{"router_config_name": "r", "virtual_hosts": []}],
+    }]});
+    let file = folder.join("config.json");
+    std::fs::write(&file, text.to_string()).unwrap();
+    match crate::config::load(&file, &layotto_core::Registry::default(), &|_| None) {
+        Ok(loaded) => loaded.config,
+        Err(report) => panic!("{report}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn functions_that_take_their_time_to_start_do_not_wait_for_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let sleeps = r#"(module
+        (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 116) "\01")
+        (data (i32.const 124) "\00\65\cd\1d")
+        (func (export "_initialize")
+            (drop (call $poll (i32.const 100) (i32.const 200) (i32.const 1) (i32.const 300)))))"#;
+    std::fs::write(folder.path().join("f.wasm"), wat::parse_str(sleeps).unwrap()).unwrap();
+    let guests = Guests::new(
+        None,
+        None,
+        folder.path(),
+        folder.path().to_owned(),
+        Directory::default(),
+    );
+    let names = ["a", "b", "c"];
+    let plugin = |name: &str| json!({"name": name, "vm_config": {"path": "f.wasm"}});
+    let plugins: Value = names
+        .map(|name| (name.to_owned(), plugin(name)))
+        .into_iter()
+        .collect();
+    let begun = tokio::time::Instant::now();
+    guests.apply(&configured(folder.path(), &plugins)).await;
+    assert!(names.iter().all(|name| guests.0.functions.has(name)));
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(400), "each sleeps: {took:?}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
 #[tokio::test]
 async fn health_follows_changes() {
     let folder = tempfile::tempdir().unwrap();
