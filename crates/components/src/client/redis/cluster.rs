@@ -59,7 +59,7 @@ enum Next {
     Ask(Address),
     /// The slot is moving; the keys are in both places.
     Wait,
-    /// The server is no primary any more.
+    /// The server does not serve the slot any more.
     Look,
 }
 
@@ -121,7 +121,10 @@ impl Cluster {
                     asking = Some(batch.asking());
                 }
                 Next::Wait => sleep(MOVING).await,
-                Next::Look => (map, target) = self.newer(slot, &map).await?,
+                Next::Look => match self.newer(slot, &map).await {
+                    Ok((newer, other)) if !Arc::ptr_eq(&other, &target) => (map, target) = (newer, other),
+                    _ => return Ok((replies, leased)),
+                },
             }
         }
         Err(Error::unavailable("the cluster moves the keys of this call"))
@@ -329,7 +332,9 @@ fn next(reply: &Value, server: &Server) -> Option<Next> {
         redis::ErrorKind::Server(ServerErrorKind::Moved) => target().map(Next::Moved),
         redis::ErrorKind::Server(ServerErrorKind::Ask) => target().map(Next::Ask),
         redis::ErrorKind::Server(ServerErrorKind::TryAgain) => Some(Next::Wait),
-        redis::ErrorKind::Server(ServerErrorKind::ReadOnly) => Some(Next::Look),
+        redis::ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::ClusterDown) => {
+            Some(Next::Look)
+        }
         _ => None,
     }
 }

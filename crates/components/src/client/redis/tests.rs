@@ -15,6 +15,7 @@ use tokio::{
 
 use super::*;
 
+mod looks;
 mod many;
 mod one;
 mod sentinels;
