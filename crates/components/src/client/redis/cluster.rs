@@ -240,7 +240,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Asks some servers at once, those of the last map before those of the settings.
+    /// Asks the servers of the last map, then those of the settings, some at once, until one tells.
     async fn ask_any(&self, seen: &Map) -> Result<Map> {
         let mut asked: Vec<Arc<Server>> = Vec::new();
         let known = seen.0.iter().map(|(.., server)| Arc::clone(server));
@@ -250,17 +250,20 @@ impl Cluster {
             .iter()
             .map(|address| self.server(address.clone()));
         for server in known.chain(given) {
-            if asked.len() < ASKED && !asked.iter().any(|other| Arc::ptr_eq(other, &server)) {
+            if !asked.iter().any(|other| Arc::ptr_eq(other, &server)) {
                 asked.push(server);
             }
         }
-        let mut asking: FuturesUnordered<_> = asked.iter().map(|server| self.ask(server)).collect();
+        let mut left = asked.iter();
+        let first = left.by_ref().take(ASKED);
+        let mut asking: FuturesUnordered<_> = first.map(|server| self.ask(server)).collect();
         let mut last = None;
         while let Some(told) = asking.next().await {
             match told {
                 Ok(map) => return Ok(map),
                 Err(error) => last = Some(error),
             }
+            asking.extend(left.next().map(|server| self.ask(server)));
         }
         Err(last.unwrap_or_else(|| Error::unavailable("no server of the cluster is known")))
     }

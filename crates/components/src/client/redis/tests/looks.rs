@@ -1,6 +1,6 @@
-//! When the servers of a cluster are asked for the slots anew.
+//! When the servers of a cluster are asked for the slots anew, and who is asked.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use super::{stand_in::StandIn, *};
 
@@ -59,4 +59,22 @@ async fn where_the_slot_has_no_other_server_the_answer_is_the_servers_own() {
         let error = client.say(&["GET", "k"]).await.unwrap_err();
         assert_eq!((error.kind(), error.message()), (ErrorKind::Unavailable, DOWN));
     }
+}
+
+#[tokio::test]
+async fn all_that_is_known_or_given_is_asked_for_the_slots() {
+    let mut gone = Vec::new();
+    for _ in 0..7 {
+        gone.push(one::slammer().await.0.port());
+    }
+    // Seven servers have the slots, and are gone when they are needed.
+    let told = Arc::new(Mutex::new(gone));
+    let telling = Arc::clone(&told);
+    let given = server(move || telling.lock().unwrap().clone(), "$1\r\nv\r\n").await;
+    let client = client(&given.address.to_string(), &CLUSTER);
+    let error = client.say(&["GET", "k"]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    *told.lock().unwrap() = vec![given.address.port()];
+    let took = until_answered(&client).await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }

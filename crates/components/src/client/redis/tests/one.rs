@@ -110,7 +110,7 @@ async fn a_server_that_comes_back_is_found_within_a_second() {
 }
 
 /// Accepts connections and drops them; counts.
-async fn slammer() -> (SocketAddr, Arc<AtomicUsize>) {
+pub(super) async fn slammer() -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
     let counter = Arc::clone(&count);
