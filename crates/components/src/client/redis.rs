@@ -21,11 +21,12 @@ mod switch;
 mod tls;
 mod transport;
 mod watched;
+mod wire;
 
 use std::{sync::Arc, time::Duration};
 
 use layotto_core::{Context, Error, ErrorKind, Result};
-use redis::{Cmd, Pipeline, Value, aio::MultiplexedConnection};
+use redis::{Cmd, Pipeline, Value};
 
 use self::{
     cluster::Cluster,
@@ -34,6 +35,7 @@ use self::{
     server::{Batch, Lane, Server},
     settings::Topology,
     transport::Task,
+    wire::Wire,
 };
 pub(crate) use self::{
     failure::{reply, unexpected},
@@ -208,7 +210,7 @@ impl Redis {
             }
         };
         Ok(Dedicated {
-            connection: opened.connection,
+            wire: opened.wire,
             _task: Task::spawn(opened.driver),
         })
     }
@@ -232,7 +234,7 @@ impl Redis {
 
 /// A connection of one user's own; closed when it is dropped, whatever is under way on it.
 pub(crate) struct Dedicated {
-    connection: MultiplexedConnection,
+    wire: Wire,
     _task: Task,
 }
 
@@ -240,7 +242,7 @@ impl Dedicated {
     /// Runs one command. After an error of kind [`ErrorKind::Unavailable`] the connection is of no
     /// use any more.
     pub(crate) async fn run(&mut self, command: &Cmd) -> Result<Value> {
-        let reply = self.connection.send_packed_command(command).await;
+        let reply = self.wire.run(command).await;
         failure::reply(reply.map_err(|error| failure::of(&error))?)
     }
 }

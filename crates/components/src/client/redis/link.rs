@@ -6,7 +6,6 @@ use std::{
 };
 
 use layotto_core::{ErrorKind, Result};
-use redis::aio::MultiplexedConnection;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout},
@@ -17,6 +16,7 @@ use super::{
     sentinel::Sentinels,
     settings::{Address, Connection},
     transport::{Dial, Opened, Task},
+    wire::Wire,
 };
 use crate::client::pace::Backoff;
 
@@ -78,7 +78,7 @@ struct State {
 enum Phase {
     New,
     Connecting(Attempt),
-    Up(MultiplexedConnection, Task),
+    Up(Wire, Task),
     Down(Failure, Instant),
 }
 
@@ -94,7 +94,7 @@ type Outcome = Result<Leased, Failure>;
 /// The connection of a link, as one call uses it.
 #[derive(Clone)]
 pub(super) struct Leased {
-    pub(super) connection: MultiplexedConnection,
+    pub(super) wire: Wire,
     number: u64,
 }
 
@@ -117,9 +117,9 @@ impl Link {
     pub(super) async fn lease(&self) -> Result<Leased> {
         let (mut outcome, known) = {
             let mut state = self.0.state();
-            if let Phase::Up(connection, _) = &state.phase {
+            if let Phase::Up(wire, _) = &state.phase {
                 return Ok(Leased {
-                    connection: connection.clone(),
+                    wire: wire.clone(),
                     number: state.number,
                 });
             }
@@ -207,9 +207,7 @@ impl Inner {
     fn settle(self: &Arc<Self>, opened: Result<Opened, Failure>) -> Outcome {
         let mut state = self.state();
         match opened {
-            Ok(Opened {
-                connection, driver, ..
-            }) => {
+            Ok(Opened { wire, driver, .. }) => {
                 state.failures = 0;
                 state.number += 1;
                 let number = state.number;
@@ -218,8 +216,8 @@ impl Inner {
                     driver.await;
                     lost(&weak, number);
                 });
-                state.phase = Phase::Up(connection.clone(), task);
-                Ok(Leased { connection, number })
+                state.phase = Phase::Up(wire.clone(), task);
+                Ok(Leased { wire, number })
             }
             Err(failure) => {
                 state.failures = state.failures.saturating_add(1);

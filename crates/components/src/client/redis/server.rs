@@ -68,14 +68,9 @@ impl From<Trouble> for Error {
 impl Leased {
     /// Sends `batch` over this very connection.
     pub(super) async fn send(&mut self, batch: Batch<'_>) -> Result<Vec<Value>> {
-        let connection = &mut self.connection;
         let sent = match batch {
-            Batch::One(command) => {
-                let reply = connection.send_packed_command(command).await;
-                reply.map(|reply| vec![reply])
-            }
-            Batch::Many(commands) if commands.is_empty() => Ok(Vec::new()),
-            Batch::Many(commands) => connection.send_packed_commands(commands, 0, commands.len()).await,
+            Batch::One(command) => self.wire.run(command).await.map(|reply| vec![reply]),
+            Batch::Many(commands) => self.wire.run_all(commands).await,
         };
         sent.map_err(|error| failure::of(&error))
     }

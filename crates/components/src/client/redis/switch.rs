@@ -164,7 +164,7 @@ impl Sentinels {
         let mut dial = self.dial(sentinel, redis::cmd("PING"));
         dial.pushes = Some(Arc::new(pushes));
         let mut opened = dial.open(&self.settings).await?;
-        let connection = &mut opened.connection;
+        let connection = &mut opened.wire.connection;
         let subscribed = async {
             // It lasts as long as this has the connection, and the sentinel answers.
             let subscribing = timeout(PATIENCE, connection.subscribe(CHANNEL));

@@ -25,17 +25,21 @@ use super::{
     settings::{Address, Connection, Login},
     tls::Tls,
     watched::Watched,
+    wire::{Calls, Wire},
 };
 
 /// How long nothing may be said before the system asks whether the other end is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+/// How long it waits for an answer to that, and how often it asks.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 3;
 
 /// Commands that may wait to be sent; more callers wait for a place.
 const QUEUE: usize = 1024;
 
 /// An open connection. Its driver carries out what is sent over it, and ends when it is lost.
 pub(super) struct Opened {
-    pub(super) connection: MultiplexedConnection,
+    pub(super) wire: Wire,
     pub(super) driver: BoxFuture<'static, ()>,
     /// What the server answered to the first command.
     pub(super) greeting: Value,
@@ -46,7 +50,7 @@ impl Opened {
     pub(super) async fn run(&mut self, command: &Cmd) -> RedisResult<Value> {
         tokio::select! {
             biased;
-            answered = self.connection.send_packed_command(command) => answered?.extract_error(),
+            answered = self.wire.run(command) => answered?.extract_error(),
             () = &mut self.driver => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
         }
     }
@@ -55,7 +59,7 @@ impl Opened {
     pub(super) async fn run_all(&mut self, commands: &Pipeline) -> RedisResult<Vec<Value>> {
         tokio::select! {
             biased;
-            answered = self.connection.send_packed_commands(commands, 0, commands.len()) => answered,
+            answered = self.wire.run_all(commands) => answered,
             () = &mut self.driver => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
         }
     }
@@ -149,7 +153,7 @@ impl<'a> Dial<'a> {
             .map_err(dial)?;
         tune(&stream).map_err(dial)?;
         let Some(tls) = tls else {
-            return self.greet(Watched::new(stream, self.patience)).await;
+            return self.greet(stream).await;
         };
         let (tls, host) = (tls.clone(), host.to_owned());
         // Reads files, and perhaps every certificate that the system trusts.
@@ -159,7 +163,7 @@ impl<'a> Dial<'a> {
             .connect(name, stream)
             .await
             .map_err(|error| Failure::unavailable(format!("tls with {}: {error}", self.address)))?;
-        self.greet(Watched::new(stream, self.patience)).await
+        self.greet(stream).await
     }
 
     async fn greet<S>(&self, stream: S) -> Result<Opened, Failure>
@@ -176,10 +180,12 @@ impl<'a> Dial<'a> {
             config = config.set_push_sender(Arc::clone(pushes));
             login = login.set_protocol(ProtocolVersion::RESP3);
         }
+        let calls = Calls::default();
+        let stream = Watched::new(stream, self.patience, calls.clone());
         let opened = MultiplexedConnection::new_with_config(&login, stream, config).await;
         let (connection, driver) = opened.map_err(refused)?;
         let mut opened = Opened {
-            connection,
+            wire: Wire { connection, calls },
             driver: Patient {
                 driver: driver.boxed(),
                 yielded: false,
@@ -201,5 +207,7 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     rustix::net::sockopt::set_socket_keepalive(stream, true)?;
     rustix::net::sockopt::set_tcp_keepidle(stream, KEEPALIVE)?;
+    rustix::net::sockopt::set_tcp_keepintvl(stream, KEEPALIVE_EVERY)?;
+    rustix::net::sockopt::set_tcp_keepcnt(stream, KEEPALIVE_PROBES)?;
     Ok(())
 }

@@ -310,3 +310,23 @@ async fn equal_settings_share_a_client_and_others_do_not() {
         assert!(!Arc::ptr_eq(&first, &open(&other).await), "{other:?}");
     }
 }
+
+#[tokio::test]
+async fn a_server_that_stops_in_the_middle_of_an_answer_counts_as_lost() {
+    let server = stand_in::StandIn::start(|command| {
+        Some(match command.split(' ').next()? {
+            "exists" => ":0\r\n".to_owned(),
+            _ => "$5\r\nhal".to_owned(),
+        })
+    })
+    .await;
+    let client = client(&server.address.to_string(), &[("readTimeout", "200ms")]);
+    let mut own = client.open("list", Duration::from_millis(100)).await.unwrap();
+    let (get, pop) = (command(&["GET", "k"]), command(&["BLPOP", "list", "0.1"]));
+    let both = async { tokio::join!(client.run("k", &get), own.run(&pop)) };
+    let (shared, own) = timeout(Duration::from_secs(3), both).await.unwrap();
+    for answer in [shared, own] {
+        let error = answer.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    }
+}
