@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use futures::{FutureExt, StreamExt, future::ready, stream::FuturesUnordered};
 use redis::{Cmd, Pipeline, Value};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{
     failure::Failure,
@@ -22,6 +22,9 @@ use super::{
 const MOST: usize = 16;
 /// How long a sentinel may take to answer over a connection that stands.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+/// How often the sentinels are asked again while a server that they named does not answer, and how
+/// long they may take then.
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// Whom a sentinel calls the primary.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,38 +59,19 @@ impl Sentinels {
 
     /// Asks all sentinels at once and opens a connection to the first server they name that says
     /// itself that it is a primary: some may not have heard of a failover yet. The connection ends
-    /// when a sentinel says that another server is the primary.
+    /// when a sentinel says that another server is the primary. A server that does not answer is left
+    /// as soon as a sentinel knows of a later one.
     pub(super) async fn open(self: &Arc<Self>, patience: Option<Duration>) -> Result<Opened, Failure> {
-        let settings = &*self.settings;
         let tried = Mutex::new(HashSet::new());
         let addresses = self.addresses().clone();
         let tried = &tried;
         let asking = addresses.iter().map(|sentinel| async move {
-            let named = self.ask(sentinel).await?;
-            let address = named.address.clone();
-            if self.switches.has_left(&address) {
-                return Err(Failure::unavailable(format!(
-                    "redis at {address} is the primary no more"
-                )));
-            }
-            if !tried
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(address.clone())
-            {
-                return Ok(None);
-            }
-            let dial = Dial {
-                patience,
-                greeting: redis::cmd("ROLE"),
-                ..Dial::new(&address, settings)
-            };
-            let opened = dial.open(settings).await?;
-            match is_primary(&opened.greeting) {
-                true => Ok(Some(self.until_it_switches(opened, named))),
-                false => Err(Failure::unavailable(format!(
-                    "redis at {address} is not the primary"
-                ))),
+            let mut named = self.ask(sentinel).await?;
+            loop {
+                tokio::select! {
+                    opened = self.open_named(&named, patience, tried) => return opened,
+                    later = self.named_after(&named) => named = later,
+                }
             }
         });
         let mut asking: FuturesUnordered<_> = asking.collect();
@@ -100,6 +84,53 @@ impl Sentinels {
             }
         }
         Err(failure.unwrap_or_else(|| Failure::unavailable("no sentinel names a primary")))
+    }
+
+    /// Opens a connection to the server that a sentinel named, unless it is among those `tried`.
+    async fn open_named(
+        self: &Arc<Self>,
+        named: &Named,
+        patience: Option<Duration>,
+        tried: &Mutex<HashSet<Address>>,
+    ) -> Result<Option<Opened>, Failure> {
+        let (address, settings) = (&named.address, &*self.settings);
+        let refused = |what| Failure::unavailable(format!("redis at {address} is {what}"));
+        if self.switches.has_left(address) {
+            return Err(refused("the primary no more"));
+        }
+        let is_new = tried
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(address.clone());
+        if !is_new {
+            return Ok(None);
+        }
+        let dial = Dial {
+            patience,
+            greeting: redis::cmd("ROLE"),
+            ..Dial::new(address, settings)
+        };
+        let opened = dial.open(settings).await?;
+        match is_primary(&opened.greeting) {
+            true => Ok(Some(self.until_it_switches(opened, named.clone()))),
+            false => Err(refused("not the primary")),
+        }
+    }
+
+    /// Waits until a sentinel names another server, which a later failover made the primary.
+    async fn named_after(&self, named: &Named) -> Named {
+        loop {
+            sleep(AGAIN).await;
+            let addresses = self.addresses().clone();
+            let asking: FuturesUnordered<_> = addresses.iter().map(|sentinel| self.ask(sentinel)).collect();
+            let mut later = asking.filter_map(|told| {
+                let is_later = |told: &Named| told.address != named.address && told.epoch > named.epoch;
+                ready(told.ok().filter(is_later))
+            });
+            if let Ok(Some(later)) = timeout(AGAIN, later.next()).await {
+                return later;
+            }
+        }
     }
 
     fn until_it_switches(self: &Arc<Self>, opened: Opened, named: Named) -> Opened {

@@ -145,3 +145,31 @@ async fn a_sentinel_that_hangs_holds_up_no_call_and_is_left_for_another() {
     servers::cli(&watched.sentinels[1], &order).unwrap();
     until_it_writes_to(&first, &watched.servers[1], Duration::from_secs(30)).await;
 }
+
+#[tokio::test]
+async fn a_failover_is_followed_while_the_old_primary_is_still_dialled() {
+    needs!(servers::PROGRAM);
+    let server = servers::start(&[]).await.unwrap();
+    let new = server.address();
+    // Takes connections and says nothing, as long as a dial may take.
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let old = gone.local_addr().unwrap();
+    let asked = AtomicUsize::new(0);
+    let sentinel = StandIn::start(move |command| {
+        if command.starts_with("subscribe") {
+            return Some(subscribed(CHANNEL));
+        }
+        let is_first = match command.contains("get-master-addr-by-name") {
+            true => asked.fetch_add(1, Ordering::SeqCst) == 0,
+            false => asked.load(Ordering::SeqCst) == 1,
+        };
+        match is_first {
+            true => says(command, old, 1),
+            false => says(command, new, 2),
+        }
+    })
+    .await;
+    let client = client(&sentinel.address.to_string(), &[("failover", "true"), NAME]);
+    let took = until_answered(&client).await;
+    assert!(took < SLACK, "{took:?}");
+}
