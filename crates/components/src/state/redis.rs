@@ -52,27 +52,27 @@ impl Open for Redis {
 }
 
 impl Redis {
-    async fn item(&self, key: &str, mut replies: Vec<Value>) -> Result<Option<Item>> {
-        let (expiry, fields) = (replies.pop(), replies.pop());
-        let (Some(Value::Int(expiry)), Some(fields)) = (expiry, fields) else {
-            return Err(Error::internal("redis gave no reply"));
-        };
-        if let Value::ServerError(error) = &fields
-            && error.code() == "WRONGTYPE"
-        {
-            return self.plain(key).await;
+    /// Asks what a key holds.
+    async fn read(&self, key: &str) -> Result<Vec<Value>> {
+        let mut commands = Pipeline::with_capacity(2);
+        for command in read(key) {
+            commands.add_command(command);
         }
-        let Value::Array(fields) = reply(fields)? else {
-            return Err(Error::internal("redis gave no fields"));
-        };
-        match <[Value; 2]>::try_from(fields) {
-            Ok([Value::BulkString(data), Value::BulkString(version)]) => Ok(Some(Item {
-                value: data.into(),
-                etag: Some(String::from_utf8_lossy(&version).into_owned()),
-                metadata: expires_in(expiry),
-            })),
-            Ok([Value::Nil, Value::Nil]) if expiry == MISSING => Ok(None),
-            _ => Err(Error::internal(format!(
+        self.client.pipe(key, &commands).await
+    }
+
+    /// The item of a key that [`read`] was answered for.
+    async fn item(&self, key: &str, replies: Vec<Value>) -> Result<Option<Item>> {
+        let mut held = held(replies)?;
+        if matches!(held, Held::Other) {
+            // It may have been made between the two commands.
+            held = self::held(self.read(key).await?)?;
+        }
+        match held {
+            Held::Nothing => Ok(None),
+            Held::Item(item) => Ok(Some(item)),
+            Held::NoHash => self.plain(key).await,
+            Held::Other => Err(Error::internal(format!(
                 "required hash field '{DATA}' or '{VERSION}' was not found"
             ))),
         }
@@ -150,14 +150,50 @@ fn read(key: &str) -> [Cmd; 2] {
     [fields, expiry]
 }
 
-/// When an item ends that has so many milliseconds left; none has it for negative ones.
+/// What a key holds.
+enum Held {
+    Nothing,
+    Item(Item),
+    NoHash,
+    /// A hash without the fields of an item.
+    Other,
+}
+
+/// What the answers to [`read`] say.
+fn held(mut replies: Vec<Value>) -> Result<Held> {
+    let (expiry, fields) = (replies.pop(), replies.pop());
+    let (Some(Value::Int(expiry)), Some(fields)) = (expiry, fields) else {
+        return Err(Error::internal("redis gave no reply"));
+    };
+    if let Value::ServerError(error) = &fields
+        && error.code() == "WRONGTYPE"
+    {
+        return Ok(Held::NoHash);
+    }
+    let Value::Array(fields) = reply(fields)? else {
+        return Err(Error::internal("redis gave no fields"));
+    };
+    Ok(match <[Value; 2]>::try_from(fields) {
+        Ok([Value::BulkString(data), Value::BulkString(version)]) => Held::Item(Item {
+            value: data.into(),
+            etag: Some(String::from_utf8_lossy(&version).into_owned()),
+            metadata: expires_in(expiry),
+        }),
+        Ok([Value::Nil, Value::Nil]) if expiry == MISSING => Held::Nothing,
+        _ => Held::Other,
+    })
+}
+
+/// When an item ends that has so many milliseconds left; nothing for negative ones, and where
+/// no calendar has that day.
 fn expires_in(millis: i64) -> Metadata {
     if millis < 0 {
         return Metadata::new();
     }
-    let end = Utc::now() + TimeDelta::milliseconds(millis);
-    let time = u64::try_from(end.timestamp_millis()).ok().and_then(expire_time);
-    time.map(|time| ("ttlExpireTime".to_owned(), time))
+    let end = TimeDelta::try_milliseconds(millis).and_then(|left| Utc::now().checked_add_signed(left));
+    let time = end.and_then(|end| u64::try_from(end.timestamp_millis()).ok());
+    time.and_then(expire_time)
+        .map(|time| ("ttlExpireTime".to_owned(), time))
         .into_iter()
         .collect()
 }
@@ -181,11 +217,7 @@ impl StateStore for Redis {
 
     async fn get(&self, request: &Get) -> Result<Option<Item>> {
         let key = &request.key.0;
-        let mut commands = Pipeline::with_capacity(2);
-        for command in read(key) {
-            commands.add_command(command);
-        }
-        self.item(key, self.client.pipe(key, &commands).await?).await
+        self.item(key, self.read(key).await?).await
     }
 
     async fn set(&self, request: Set) -> Result<()> {

@@ -325,3 +325,26 @@ async fn on_a_cluster_a_transaction_takes_keys_of_one_slot() {
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
     assert_eq!(get(&store, "a").await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn an_item_that_is_made_while_it_is_read_is_found() {
+    needs!(servers::PROGRAM);
+    let server = servers::start(&[]).await.unwrap();
+    let store = open(&server, &[]).await;
+    store.set(set("k", "v")).await.unwrap();
+    // The first of the two questions found nothing yet.
+    let between = vec![Value::Array(vec![Value::Nil, Value::Nil]), Value::Int(-1)];
+    let item = store.item("k", between).await.unwrap().unwrap();
+    assert_eq!((&item.value[..], item.etag.as_deref()), (&b"v"[..], Some("1")));
+}
+
+#[tokio::test]
+async fn an_end_beyond_any_calendar_is_not_told() {
+    needs!(servers::PROGRAM);
+    let server = servers::start(&[]).await.unwrap();
+    let store = open(&server, &[]).await;
+    store.set(set("k", "v")).await.unwrap();
+    assert_eq!(say(&server, &["expire", "k", "9000000000000"]), "1");
+    let item = get(&store, "k").await.unwrap().unwrap();
+    assert_eq!((&item.value[..], item.metadata), (&b"v"[..], Metadata::new()));
+}
