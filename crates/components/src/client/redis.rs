@@ -17,9 +17,11 @@ mod sentinel;
 mod server;
 pub(crate) mod settings;
 mod slots;
+mod strong;
 mod switch;
 mod tls;
 mod transport;
+mod turns;
 mod watched;
 mod wire;
 
@@ -30,9 +32,9 @@ use redis::{Cmd, Pipeline, Value};
 
 use self::{
     cluster::Cluster,
-    link::{Leased, Place},
+    link::Place,
     sentinel::Sentinels,
-    server::{Batch, Lane, Server},
+    server::{Batch, Held, Lane, Server},
     settings::Topology,
     transport::Task,
     wire::Wire,
@@ -43,9 +45,6 @@ pub(crate) use self::{
     settings::{Connection, settings},
     slots::beside,
 };
-
-/// How long a call waits for replicas.
-const WAIT: Duration = Duration::from_secs(1);
 
 /// A client; components with equal settings share one.
 pub(crate) struct Redis(Servers);
@@ -112,39 +111,12 @@ impl Redis {
 
     /// Calls a script.
     pub(crate) async fn call(&self, call: &Call<'_>) -> Result<Value> {
-        self.call_over(Lane::Shared, call).await.map(|(value, _)| value)
-    }
-
-    /// Calls a script that writes, and waits until every replica has what it wrote. Fails with
-    /// [`ErrorKind::Timeout`] where that takes too long; the primary has it then.
-    pub(crate) async fn call_replicated(&self, call: &Call<'_>) -> Result<Value> {
-        let (value, mut leased) = self.call_over(Lane::Waiting, call).await?;
-        let replicas = replicas(&mut leased).await?;
-        if replicas == 0 {
-            return Ok(value);
-        }
-        let mut wait = redis::cmd("WAIT");
-        wait.arg(replicas).arg(WAIT.as_millis() as u64);
-        let Value::Int(reached) = one(leased.send(Batch::One(&wait)).await?)? else {
-            return Err(Error::internal("redis does not say how many replicas it reached"));
-        };
-        let reached = usize::try_from(reached).unwrap_or_default();
-        // One that went away in the meantime is none any more.
-        if reached >= replicas || reached >= self::replicas(&mut leased).await? {
-            return Ok(value);
-        }
-        let text = format!("written, but only {reached} of {replicas} replicas have it after {WAIT:?}");
-        Err(Error::new(ErrorKind::Timeout, text))
-    }
-
-    async fn call_over(&self, lane: Lane, call: &Call<'_>) -> Result<(Value, Leased)> {
-        let command = call.by_digest();
-        let (mut replies, mut leased) = self.exchange(call.key(), lane, Batch::One(&command)).await?;
+        let (key, command) = (call.key(), call.by_digest());
+        let (replies, _) = self.exchange(key, Lane::Shared, Batch::One(&command)).await?;
         if replies.iter().any(script::is_unknown) {
-            let command = call.in_full();
-            (replies, leased) = self.exchange(call.key(), lane, Batch::One(&command)).await?;
+            return self.run(key, &call.in_full()).await;
         }
-        Ok((one(replies)?, leased))
+        one(replies)
     }
 
     /// Like many [`call`](Self::call)s, of any keys, in one round trip; each has its own outcome.
@@ -224,7 +196,7 @@ impl Redis {
         }
     }
 
-    async fn exchange(&self, key: &str, lane: Lane, batch: Batch<'_>) -> Result<(Vec<Value>, Leased)> {
+    async fn exchange(&self, key: &str, lane: Lane, batch: Batch<'_>) -> Result<(Vec<Value>, Held)> {
         match &self.0 {
             Servers::One(server) => Ok(server.exchange(lane, batch).await?),
             Servers::Cluster(cluster) => cluster.exchange(slots::of(key.as_bytes()), lane, batch).await,
@@ -249,19 +221,7 @@ impl Dedicated {
 
 /// The reply to a single command.
 fn one(mut replies: Vec<Value>) -> Result<Value> {
-    let missing = || Error::internal("redis gave no reply");
-    reply(replies.pop().ok_or_else(missing)?)
-}
-
-/// How many replicas the server of a connection has now.
-async fn replicas(leased: &mut Leased) -> Result<usize> {
-    match one(leased.send(Batch::One(&redis::cmd("ROLE"))).await?)? {
-        Value::Array(role) => match role.as_slice() {
-            [_, _, Value::Array(replicas)] => Ok(replicas.len()),
-            _ => Ok(0),
-        },
-        other => Err(unexpected(&other)),
-    }
+    reply(replies.pop().ok_or_else(failure::missing)?)
 }
 
 #[cfg(test)]

@@ -108,7 +108,13 @@ impl Redis {
         let outcomes = if changes.iter().any(Change::is_strong) || changes.len() == 1 {
             let mut outcomes = Vec::with_capacity(changes.len());
             for change in each {
-                outcomes.push(self.make(change).await);
+                let outcome = self.make(change).await;
+                let is_late = matches!(&outcome, Err(error) if error.kind() == ErrorKind::Timeout);
+                outcomes.push(outcome);
+                // The others would be as late.
+                if is_late {
+                    break;
+                }
             }
             outcomes
         } else {

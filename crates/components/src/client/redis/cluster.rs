@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     failure,
-    link::{Leased, Place, Spacing},
-    server::{Batch, Lane, Server, Trouble},
+    link::{Place, Spacing},
+    server::{Batch, Held, Lane, Server, Trouble},
     settings::{Address, Connection},
 };
 
@@ -83,7 +83,7 @@ impl Cluster {
         slot: u16,
         lane: Lane,
         batch: Batch<'_>,
-    ) -> Result<(Vec<Value>, Leased)> {
+    ) -> Result<(Vec<Value>, Held)> {
         let (mut map, mut target) = self.owner(slot).await?;
         let mut asking = None;
         for _ in 0..REDIRECTS {
@@ -91,7 +91,7 @@ impl Cluster {
                 None => target.exchange(lane, batch).await,
                 Some(asking) => target.exchange(lane, Batch::Many(asking)).await,
             };
-            let (mut replies, leased) = match sent {
+            let (mut replies, held) = match sent {
                 Ok(sent) => sent,
                 Err(Trouble::Unsent(error)) => {
                     // Another may have taken over.
@@ -102,13 +102,13 @@ impl Cluster {
                     (map, target, asking) = (newer, other, None);
                     continue;
                 }
-                Err(lost) => return Err(lost.into()),
+                Err(trouble) => return Err(trouble.into()),
             };
             if asking.is_some() {
                 replies = replies.into_iter().skip(1).step_by(2).collect();
             }
             let Some(next) = replies.iter().find_map(|reply| next(reply, &target)) else {
-                return Ok((replies, leased));
+                return Ok((replies, held));
             };
             asking = None;
             match next {
@@ -123,7 +123,7 @@ impl Cluster {
                 Next::Wait => sleep(MOVING).await,
                 Next::Look => match self.newer(slot, &map).await {
                     Ok((newer, other)) if !Arc::ptr_eq(&other, &target) => (map, target) = (newer, other),
-                    _ => return Ok((replies, leased)),
+                    _ => return Ok((replies, held)),
                 },
             }
         }

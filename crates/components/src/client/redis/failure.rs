@@ -74,6 +74,11 @@ pub(crate) fn reply(value: Value) -> Result<Value> {
     }
 }
 
+/// There is no reply where one must be.
+pub(super) fn missing() -> Error {
+    Error::internal("redis gave no reply")
+}
+
 /// A reply of a kind that the command cannot have.
 pub(crate) fn unexpected(value: &Value) -> Error {
     let kind = match value {

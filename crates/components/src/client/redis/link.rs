@@ -62,6 +62,8 @@ struct Inner {
     place: Arc<Place>,
     settings: Arc<Connection>,
     spacing: Arc<Spacing>,
+    /// For how long its commands may keep the server waiting.
+    block: Duration,
     state: Mutex<State>,
 }
 
@@ -99,11 +101,18 @@ pub(super) struct Leased {
 }
 
 impl Link {
-    pub(super) fn new(place: Arc<Place>, settings: Arc<Connection>, spacing: Arc<Spacing>) -> Self {
+    /// A link for commands that keep the server waiting for up to `block`.
+    pub(super) fn new(
+        place: Arc<Place>,
+        settings: Arc<Connection>,
+        spacing: Arc<Spacing>,
+        block: Duration,
+    ) -> Self {
         Self(Arc::new(Inner {
             place,
             settings,
             spacing,
+            block,
             state: Mutex::new(State {
                 phase: Phase::New,
                 failures: 0,
@@ -139,23 +148,35 @@ impl Link {
     /// Has the next call find a connection anew, as this one's server does not do what it should.
     /// Calls under way on it go on.
     pub(super) fn renew(&self, leased: &Leased) {
-        let mut state = self.0.state();
-        if state.number != leased.number {
-            return;
-        }
-        let next = state.tried.map_or_else(Instant::now, |tried| tried + PACE);
         let failure = Failure::unavailable("redis changes its primary");
-        if let Phase::Up(..) = &state.phase
-            && let Phase::Up(_, task) = std::mem::replace(&mut state.phase, Phase::Down(failure, next))
-        {
+        if let Some(task) = self.0.leave(leased, failure) {
             task.detach();
         }
+    }
+
+    /// Ends the connection, and whatever is under way on it.
+    pub(super) fn end(&self, leased: &Leased) {
+        let failure = Failure::unavailable("the connection to redis was given up");
+        drop(self.0.leave(leased, failure));
     }
 }
 
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the next call find another connection. Returns the task of this one, if it was still there.
+    fn leave(&self, leased: &Leased, failure: Failure) -> Option<Task> {
+        let mut state = self.state();
+        if state.number != leased.number || !matches!(state.phase, Phase::Up(..)) {
+            return None;
+        }
+        let next = state.tried.map_or_else(Instant::now, |tried| tried + PACE);
+        match std::mem::replace(&mut state.phase, Phase::Down(failure, next)) {
+            Phase::Up(_, task) => Some(task),
+            _ => None,
+        }
     }
 
     /// The attempt under way, or a new one if it is time for it.
@@ -190,9 +211,10 @@ impl Inner {
         let (sender, outcome) = watch::channel(None);
         let (place, settings) = (Arc::clone(&self.place), Arc::clone(&self.settings));
         let weak = Arc::downgrade(self);
+        let patience = settings.read_timeout.map(|time| time + self.block);
         let task = async move {
             sleep_until(due).await;
-            let opened = place.open(&settings, settings.read_timeout).await;
+            let opened = place.open(&settings, patience).await;
             if let Some(inner) = weak.upgrade() {
                 sender.send_replace(Some(inner.settle(opened)));
             }

@@ -1,34 +1,28 @@
-//! One server: the connection that all calls share, and a few for those that wait for replicas.
+//! One server: the connection that all calls share, and some for those that wait for replicas.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use layotto_core::{Error, Result};
 use redis::{Cmd, Pipeline, Value};
+use tokio::time::Instant;
 
 use super::{
     failure::{self, Failure},
     link::{Leased, Link, Place, Spacing},
     settings::Connection,
+    strong::WAIT,
     transport::Opened,
+    turns::{Turn, Turns},
 };
-
-/// Connections for calls that wait for replicas: a wait holds up what comes after it on the same
-/// connection.
-const WAITING: usize = 4;
 
 /// Which of a server's connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lane {
     /// The one that all calls share.
     Shared,
-    /// One of those whose commands may wait.
-    Waiting,
+    /// One of those whose commands may wait, and which one caller has at a time; it can be had until
+    /// then.
+    Waiting(Instant),
 }
 
 /// What is sent at once, over one connection.
@@ -43,6 +37,8 @@ pub(super) enum Batch<'a> {
 pub(super) enum Trouble {
     /// There is no connection, so that nothing was sent.
     Unsent(Error),
+    /// Others have the connections for too long, so that nothing was sent.
+    NoTurn(Error),
     /// The connection was lost: what was sent may have been carried out.
     Lost(Error),
 }
@@ -52,6 +48,7 @@ impl Trouble {
         let copy = |error: &Error| Error::new(error.kind(), error.message());
         match self {
             Self::Unsent(error) => Self::Unsent(copy(error)),
+            Self::NoTurn(error) => Self::NoTurn(copy(error)),
             Self::Lost(error) => Self::Lost(copy(error)),
         }
     }
@@ -60,18 +57,31 @@ impl Trouble {
 impl From<Trouble> for Error {
     fn from(trouble: Trouble) -> Self {
         match trouble {
-            Trouble::Unsent(error) | Trouble::Lost(error) => error,
+            Trouble::Unsent(error) | Trouble::NoTurn(error) | Trouble::Lost(error) => error,
         }
     }
 }
 
-impl Leased {
+/// A connection, and the caller's turn on it where others must wait for theirs.
+pub(super) struct Held {
+    leased: Leased,
+    turn: Option<Turn>,
+}
+
+impl Held {
     /// Sends `batch` over this very connection.
     pub(super) async fn send(&mut self, batch: Batch<'_>) -> Result<Vec<Value>> {
+        if let Some(turn) = &mut self.turn {
+            turn.asks(&self.leased);
+        }
+        let wire = &mut self.leased.wire;
         let sent = match batch {
-            Batch::One(command) => self.wire.run(command).await.map(|reply| vec![reply]),
-            Batch::Many(commands) => self.wire.run_all(commands).await,
+            Batch::One(command) => wire.run(command).await.map(|reply| vec![reply]),
+            Batch::Many(commands) => wire.run_all(commands).await,
         };
+        if let Some(turn) = &mut self.turn {
+            turn.is_answered();
+        }
         sent.map_err(|error| failure::of(&error))
     }
 }
@@ -89,18 +99,19 @@ pub(super) struct Server {
     place: Arc<Place>,
     settings: Arc<Connection>,
     shared: Link,
-    waiting: [Link; WAITING],
-    turn: AtomicUsize,
+    waiting: Turns,
 }
 
 impl Server {
     pub(super) fn new(place: Place, settings: &Arc<Connection>, spacing: &Arc<Spacing>) -> Self {
         let place = Arc::new(place);
-        let link = || Link::new(Arc::clone(&place), Arc::clone(settings), Arc::clone(spacing));
+        let link = |block| {
+            let (place, settings) = (Arc::clone(&place), Arc::clone(settings));
+            Link::new(place, settings, Arc::clone(spacing), block)
+        };
         Self {
-            shared: link(),
-            waiting: std::array::from_fn(|_| link()),
-            turn: AtomicUsize::new(0),
+            shared: link(Duration::ZERO),
+            waiting: Turns::new(|| link(WAIT)),
             settings: Arc::clone(settings),
             place,
         }
@@ -111,30 +122,24 @@ impl Server {
         &self.place
     }
 
-    fn link(&self, lane: Lane) -> &Link {
-        match lane {
-            Lane::Shared => &self.shared,
-            Lane::Waiting => {
-                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-                self.waiting.get(turn % WAITING).unwrap_or(&self.shared)
-            }
-        }
+    fn link<'a>(&'a self, turn: &'a Option<Turn>) -> &'a Link {
+        turn.as_ref().map_or(&self.shared, |turn| &turn.link)
     }
 
     /// Sends `batch` and takes the replies, which may be errors of the server; they come with the
     /// connection that they came over.
-    pub(super) async fn exchange(
-        &self,
-        lane: Lane,
-        batch: Batch<'_>,
-    ) -> Result<(Vec<Value>, Leased), Trouble> {
-        let link = self.link(lane);
-        let mut leased = link.lease().await.map_err(Trouble::Unsent)?;
-        let replies = leased.send(batch).await.map_err(Trouble::Lost)?;
+    pub(super) async fn exchange(&self, lane: Lane, batch: Batch<'_>) -> Result<(Vec<Value>, Held), Trouble> {
+        let turn = match lane {
+            Lane::Shared => None,
+            Lane::Waiting(until) => Some(self.waiting.take(until).await.map_err(Trouble::NoTurn)?),
+        };
+        let leased = self.link(&turn).lease().await.map_err(Trouble::Unsent)?;
+        let mut held = Held { leased, turn };
+        let replies = held.send(batch).await.map_err(Trouble::Lost)?;
         if replies.iter().any(is_read_only) {
-            link.renew(&leased);
+            self.link(&held.turn).renew(&held.leased);
         }
-        Ok((replies, leased))
+        Ok((replies, held))
     }
 
     /// Sends many batches in one round trip; each has its own replies.

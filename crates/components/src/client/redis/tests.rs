@@ -21,6 +21,7 @@ mod one;
 mod sentinels;
 mod settings;
 mod stand_in;
+mod strong;
 mod tls;
 
 settings! {

@@ -348,3 +348,25 @@ async fn an_end_beyond_any_calendar_is_not_told() {
     let item = get(&store, "k").await.unwrap().unwrap();
     assert_eq!((&item.value[..], item.metadata), (&b"v"[..], Metadata::new()));
 }
+
+#[tokio::test]
+async fn a_bulk_of_strong_writes_ends_with_the_first_that_takes_too_long() {
+    needs!(servers::PROGRAM);
+    let primary = servers::start(&[]).await.unwrap();
+    let port = primary.address().port().to_string();
+    let replica = servers::start(&["--replicaof", "127.0.0.1", &port])
+        .await
+        .unwrap();
+    while !say(&primary, &["info", "replication"]).contains("state=online") {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let store = open(&primary, &[]).await;
+    replica.freeze().unwrap();
+    let begun = std::time::Instant::now();
+    let writes = ["a", "b", "c", "d"].map(|key| strong(set(key, "v")));
+    let error = store.bulk_set(writes.into()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(begun.elapsed().as_secs() < 2, "{:?}", begun.elapsed());
+    assert_eq!(say(&primary, &["exists", "a", "b", "c", "d"]), "1");
+    replica.thaw().unwrap();
+}
