@@ -117,7 +117,7 @@ impl Election {
         }
         if tokens.len() >= quorum {
             let token = tokens.into_iter().max().unwrap_or_default();
-            return Ok(match self.confirm(token).await? {
+            return Ok(match self.confirm(token, refusals + failures.len()).await? {
                 true => Vote::Won(token),
                 false => Vote::Split(None),
             });
@@ -155,10 +155,10 @@ impl Election {
     }
 
     /// Writes the token to most servers, so that the next grant, which has one of them in common,
-    /// gets a greater one.
-    async fn confirm(&mut self, token: u64) -> Result<bool> {
+    /// gets a greater one. So many servers are `lost` for it already.
+    async fn confirm(&mut self, token: u64, mut lost: usize) -> Result<bool> {
         self.verdict.send_modify(|verdict| verdict.token = Some(token));
-        let (mut confirmed, mut lost) = (0, 0);
+        let mut confirmed = 0;
         while confirmed < self.servers.quorum() {
             match self.events.recv().await {
                 Some(Event::Granted(Ok(true))) => confirmed += 1,
@@ -229,5 +229,41 @@ async fn over(mut verdict: watch::Receiver<Verdict>) {
     while verdict.changed().await.is_ok() {}
     if verdict.borrow().kept {
         sleep(STRAGGLERS).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use layotto_core::{Context, Open, Settings, key_prefix::PrefixedKey};
+
+    use super::{
+        super::{Config, RedisCluster},
+        *,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_failed_before_grants_nothing_later() {
+        let settings = Settings::from_iter([("redisHosts", "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3")]);
+        let config: Config = settings.parse().unwrap().config;
+        let cx = Context::standalone("test", std::env::temp_dir());
+        let locks = RedisCluster::open(config, cx).await.unwrap();
+        let lock = Owned {
+            resource: PrefixedKey("r".to_owned()),
+            owner: "a".to_owned(),
+        };
+        let mut election = Election::new(&locks.servers, &locks.tasks, &lock, Duration::from_secs(30));
+        // All were asked, and this is what comes of it.
+        election.asked = locks.servers.count();
+        for event in [
+            Event::Taken(Err(Error::unavailable("it is away"))),
+            Event::Taken(Ok(Some(1))),
+            Event::Taken(Ok(Some(2))),
+            Event::Granted(Ok(true)),
+            Event::Granted(Ok(false)),
+        ] {
+            election.sender.try_send(event).ok().unwrap();
+        }
+        let vote = timeout(Duration::from_secs(3), election.hold(true)).await;
+        assert!(matches!(vote, Ok(Ok(Vote::Split(None)))), "two of three are lost");
     }
 }
