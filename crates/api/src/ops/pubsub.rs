@@ -106,13 +106,19 @@ fn payload(publication: &Publication, features: Features) -> Result<(Bytes, Opti
     };
     let mut envelope = publish::envelope(cx, &publication.content_type, &publication.data)
         .map_err(|error| Error::invalid(format!("cannot create cloudevent: {error}")))?;
-    let ttl = publication.metadata.get(TTL).and_then(|ttl| ttl.parse().ok());
-    if let Some(ttl) = ttl
-        && !features.message_ttl
+    if !features.message_ttl
+        && let Some(life) = life(&publication.metadata)
     {
-        envelope.expire_after(ttl, Utc::now());
+        envelope.expire_after(life, Utc::now());
     }
     Ok((envelope.to_bytes().into(), Some(envelope.id())))
+}
+
+/// How many seconds from now an event lives: its life begins when it is due.
+fn life(metadata: &Metadata) -> Option<i64> {
+    let seconds = |name| metadata.get(name).and_then(|seconds| seconds.parse::<i64>().ok());
+    let ttl = seconds(TTL).filter(|ttl| *ttl > 0)?;
+    Some(ttl.saturating_add(seconds(DELAY).unwrap_or_default()))
 }
 
 fn check_delay(metadata: &Metadata, features: Features) -> Result<()> {

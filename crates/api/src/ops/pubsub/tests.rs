@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use layotto_core::{Error, ErrorKind, Metadata, pubsub::Features};
 
 use super::{
@@ -158,6 +159,29 @@ async fn a_lifetime_is_in_the_envelope_unless_the_broker_keeps_it() {
             "{message_ttl} {ttl}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_life_begins_when_the_event_is_due() {
+    let features = Features {
+        delayed: true,
+        ..Features::default()
+    };
+    let broker = Arc::new(Broker {
+        features,
+        ..Broker::default()
+    });
+    let metadata = [("ttlInSeconds", "60"), ("delayInSeconds", "3600")];
+    let before = Utc::now();
+    publish(&runtime(slot(Some(broker.clone()))), publication(&metadata))
+        .await
+        .unwrap();
+    let published = broker.published();
+    let envelope = event::parse(&published[0].data).unwrap();
+    let expiration = envelope.raw("expiration").unwrap().to_string();
+    let expiration = DateTime::parse_from_rfc3339(expiration.trim_matches('"')).unwrap();
+    let life = (expiration.to_utc() - before).num_seconds();
+    assert!((3658..=3720).contains(&life), "{life}");
 }
 
 #[tokio::test]

@@ -36,6 +36,11 @@ pub(super) async fn delayed_messages_come_later(broker: Broker) -> Verified {
         .send_with("t", "later", &[("delayInSeconds", "1")])
         .await
         .or_say("publish with a delay")?;
+    let life = [("delayInSeconds", "2"), ("ttlInSeconds", "2")];
+    broker
+        .send_with("t", "last", &life)
+        .await
+        .or_say("publish with a delay and a TTL")?;
     broker.send("t", "now").await?;
     inbox.wait_for(1).await?;
     equal(
@@ -47,10 +52,12 @@ pub(super) async fn delayed_messages_come_later(broker: Broker) -> Verified {
     let late = inbox.deliveries()[1].at - started;
     ensure!(late >= Duration::from_millis(900), "a delay of 1 s took {late:?}");
     ensure!(late < Duration::from_secs(6), "a delay of 1 s took {late:?}");
+    // A life begins when the message is due.
+    inbox.wait_for(3).await?;
     equal(
         "deliveries",
         &texts(&inbox.settle(QUIET).await),
-        &["now", "later"].map(str::to_owned).into(),
+        &["now", "later", "last"].map(str::to_owned).into(),
     )
 }
 
