@@ -21,6 +21,10 @@ use super::{
 const WAITING: usize = 10;
 /// Bytes of events beyond which nothing more is read.
 const BYTES: usize = 16 << 20;
+/// Entries of the first read: nobody knows how large they are.
+const FIRST: usize = 4;
+/// What one entry weighs among those by which the size of the next is guessed.
+const MEMORY: usize = 16;
 
 /// An entry in hand.
 #[derive(Debug)]
@@ -71,6 +75,10 @@ struct State {
     /// Entries that no handler had yet.
     ahead: usize,
     bytes: usize,
+    /// Entries that were taken in hand so far.
+    taken: usize,
+    /// How large entries were lately: what the largest had, less for each that came after it.
+    size: usize,
 }
 
 impl State {
@@ -119,10 +127,13 @@ impl Hand {
         if is_full || places == 0 {
             return 0;
         }
-        // As many as fit where they are as large as the others.
-        let size = state.bytes / state.entries.len().max(1);
-        let fitting = (BYTES - state.bytes).checked_div(size).unwrap_or(usize::MAX);
-        places.min(fitting).max(1)
+        // As many as fit where they are as large as the last ones; of the first ones, about twice as
+        // many with each read.
+        let fitting = (BYTES - state.bytes)
+            .checked_div(state.size)
+            .unwrap_or(usize::MAX);
+        let known = FIRST.saturating_add(state.taken);
+        places.min(fitting).min(known).max(1)
     }
 
     /// Takes an entry in hand; `None` where it is already.
@@ -139,7 +150,10 @@ impl Hand {
             lost: CancellationToken::new(),
         });
         state.ahead += 1;
-        state.bytes += held.body.size();
+        let size = held.body.size();
+        state.bytes += size;
+        state.taken = state.taken.saturating_add(1);
+        state.size = size.max(state.size - state.size / MEMORY);
         state.entries.insert(held.id.clone(), Some(Arc::clone(&held)));
         Some(held)
     }
@@ -277,7 +291,28 @@ mod tests {
         assert_eq!(hand.places(), 0);
         hand.lose(&["2".to_owned()]);
         hand.finish(&large);
-        assert_eq!(hand.places(), 100);
+        assert_eq!((hand.places(), hand.spare()), (1, 1), "the next may be as large");
+    }
+
+    #[test]
+    fn what_is_read_before_any_size_is_known_fits() {
+        let hand = Hand::new(100);
+        let large = 4 << 20;
+        assert!(hand.places() * large <= BYTES, "{} places", hand.places());
+        assert!(hand.spare() * large <= BYTES, "{} to take over", hand.spare());
+        // Small ones are read together soon, also after some that were large.
+        hand.take(entry("large", large)).unwrap();
+        hand.lose(&["large".to_owned()]);
+        let mut reads = 0;
+        while hand.places() < 100 {
+            for number in 0..hand.places() {
+                let id = format!("{reads}-{number}");
+                hand.take(entry(&id, 100)).unwrap();
+                hand.lose(&[id]);
+            }
+            reads += 1;
+        }
+        assert!(reads < 12, "{reads} reads");
     }
 
     #[test]
