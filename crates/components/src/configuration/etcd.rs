@@ -213,12 +213,27 @@ impl Etcd {
                 }
                 return Ok(());
             }
-            // Refused where an item has changed since it was read.
-            if self.client.txn(request, Repeat::Never).await?.succeeded {
+            if self.make(request).await? {
                 return Ok(());
             }
         }
         Err(contended())
+    }
+
+    /// Makes removals, in as many transactions as they need. `false` where an item has changed since it
+    /// was read.
+    async fn make(&self, removals: TxnRequest) -> Result<bool> {
+        for part in removals.success.chunks(OPERATIONS) {
+            let request = TxnRequest {
+                compare: removals.compare.clone(),
+                success: part.to_vec(),
+                ..TxnRequest::default()
+            };
+            if !self.client.txn(request, Repeat::Never).await?.succeeded {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -264,9 +279,10 @@ fn take_away(request: &mut TxnRequest, place: &Place, stored: &Stored) {
     let Some(item) = &stored.item else { return };
     let unchanged = Compare::equal(place.key(), Operand::ModRevision(item.mod_revision));
     request.compare.push(unchanged);
-    let mut keys = layout::tag_keys(item, stored.tags.as_ref(), &stored.below, place);
-    keys.extend([place.key(), place.tags_key()]);
-    let removals = keys.into_iter().map(|key| DeleteRangeRequest::one(key).into());
+    // The item last: it is what tells the rest from items.
+    let tags = layout::tag_keys(item, stored.tags.as_ref(), &stored.below, place);
+    let keys = tags.into_iter().chain([place.tags_key(), place.key()]);
+    let removals = keys.map(|key| DeleteRangeRequest::one(key).into());
     request.success.extend(removals);
 }
 

@@ -153,6 +153,13 @@ async fn deleting_a_key_leaves_items_below_it() {
     store.put(vec![item("db", "v"), item("db/pool/size", "3")]).await;
     store.delete(&select(&["db"])).await.unwrap();
     assert_eq!(store.read(&["db/pool/size"]).await, [item("db/pool/size", "3")]);
+    // However many they are.
+    let many: Vec<_> = (0..300)
+        .map(|number| item(&format!("db/{number}"), "v"))
+        .collect();
+    store.put([&many[..], &[item("db", "v")]].concat()).await;
+    store.delete(&select(&["db"])).await.unwrap();
+    assert_eq!(store.read(&[]).await, [item("db/pool/size", "3")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
