@@ -7,7 +7,7 @@ use std::{
 };
 
 use layotto_core::{
-    Error, Result,
+    Error, ErrorKind, Result,
     configuration::{Item, Selector},
 };
 
@@ -18,13 +18,15 @@ use crate::{
             Client, Ended, Watching,
             wire::{Event, KeyValue, RangeRequest, WatchCreateRequest, WatchResponse, end_of},
         },
-        pace::Backoff,
+        pace::{Backoff, spread},
     },
     configuration::feed::Feed,
 };
 
 /// Pauses between tries to go on.
 const PAUSES: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(800));
+/// The pause where the user may not watch: each try has a node check the password.
+const REFUSED: Duration = Duration::from_secs(10);
 
 /// Follows the items of one subscription.
 pub(super) struct Follower {
@@ -73,6 +75,10 @@ impl Follower {
         loop {
             match self.step().await {
                 Ok(()) => failures = 0,
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    tracing::warn!(%error, "a subscription in etcd is not permitted any more");
+                    tokio::time::sleep(spread(REFUSED)).await;
+                }
                 Err(error) => {
                     tracing::debug!(%error, "a subscription in etcd is interrupted");
                     failures = failures.saturating_add(1);
