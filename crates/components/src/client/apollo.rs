@@ -172,11 +172,12 @@ impl Apollo {
                 services: &self.services,
                 base: &base,
             };
-            let outcome = self.send(request, limit).await;
-            std::mem::forget(given_up);
-            match outcome {
+            match self.send(request, limit).await {
                 Ok(answer) if is_away(answer.status()) => lost = Some(refused(answer).await),
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    std::mem::forget(given_up);
+                    return Ok(answer);
+                }
                 Err(error) => lost = Some(error),
             }
         }
