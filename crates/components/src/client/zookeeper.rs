@@ -36,8 +36,8 @@ use super::pace::Pace;
 
 /// How long opening a session may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long one server of several is waited for at least.
-const SERVER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long one server of several may say nothing, so that there is time for another one.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Room for requests that are not answered, in KiB; more callers wait for a place.
 const ROOM: u32 = 64 * 1024;
 /// What a request takes of the room besides its data.
@@ -273,9 +273,9 @@ impl Inner {
     /// two fifths of the session's time-out, where there is no other: a session as long as a lock's
     /// lease would wait for one silent server until it is too late for the next.
     fn connection_timeout(&self) -> Duration {
-        match self.servers.split(',').count() {
-            1 => Duration::ZERO,
-            count => (CONNECT_TIMEOUT / u32::try_from(count + 1).unwrap_or(u32::MAX)).max(SERVER_TIMEOUT),
+        match self.servers.contains(',') {
+            true => SERVER_TIMEOUT,
+            false => Duration::ZERO,
         }
     }
 
