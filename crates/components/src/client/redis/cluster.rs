@@ -152,6 +152,7 @@ impl Cluster {
                 None => parts.push((server, vec![at], vec![commands.clone()])),
             }
         }
+        let seen = self.map();
         let sent = parts.into_iter().map(|(server, places, batches)| async move {
             let replies = server.exchange_each(batches).await;
             (server, places, replies)
@@ -159,7 +160,10 @@ impl Cluster {
         for (server, places, sent) in join_all(sent).await {
             for (at, sent) in places.into_iter().zip(sent) {
                 let again = match &sent {
-                    Ok(replies) => replies.iter().any(|reply| next(reply, &server).is_some()),
+                    Ok(replies) => match replies.iter().find_map(|reply| next(reply, &server)) {
+                        Some(Next::Look) => self.has_left(requests[at].0, &server, &seen).await,
+                        other => other.is_some(),
+                    },
                     Err(trouble) => matches!(trouble, Trouble::Unsent(_)),
                 };
                 outcomes[at] = match again {
@@ -176,6 +180,12 @@ impl Cluster {
             });
         }
         all
+    }
+
+    /// Whether `slot` is with another server now.
+    async fn has_left(&self, slot: u16, server: &Arc<Server>, seen: &Arc<Map>) -> bool {
+        let now = self.newer(slot, seen).await;
+        now.is_ok_and(|(_, other)| !Arc::ptr_eq(&other, server))
     }
 
     async fn exchange_commands(&self, slot: u16, commands: Vec<Cmd>) -> Result<Vec<Value>> {
