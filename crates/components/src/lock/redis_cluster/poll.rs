@@ -103,12 +103,13 @@ impl Poll {
         }
     }
 
-    /// The token under which the lock was granted: the one that most say. Of as many the greatest: a
-    /// server that was away may keep that of an earlier grant.
+    /// The token under which the lock was granted: the one that most servers say. Where that is not
+    /// known the greatest: a server that was away may keep that of an earlier grant.
     pub(super) fn token(&self) -> Option<u64> {
         let tokens = self.answers.iter().filter_map(|(_, token)| *token);
         let sayers = |token| tokens.clone().filter(|other| *other == token).count();
-        tokens.clone().max_by_key(|token| (sayers(*token), *token))
+        let agreed = tokens.clone().find(|token| sayers(*token) > self.servers / 2);
+        agreed.or_else(|| tokens.max())
     }
 }
 
@@ -143,7 +144,8 @@ mod tests {
     fn a_token_of_an_earlier_grant_that_a_server_kept_is_not_told() {
         for (servers, tokens, told) in [
             (5, vec![Some(1), Some(2), Some(2)], Some(2)),
-            (5, vec![Some(3), Some(2), None, Some(2)], Some(2)),
+            (5, vec![Some(1), Some(1), Some(2)], Some(2)),
+            (5, vec![Some(3), Some(2), Some(2), Some(2)], Some(2)),
             (3, vec![Some(1), Some(2)], Some(2)),
             (3, vec![None, Some(2)], Some(2)),
             (3, vec![None, None], None),
