@@ -36,7 +36,7 @@ pub(super) async fn delayed_messages_come_later(broker: Broker) -> Verified {
         .send_with("t", "later", &[("delayInSeconds", "1")])
         .await
         .or_say("publish with a delay")?;
-    let life = [("delayInSeconds", "2"), ("ttlInSeconds", "2")];
+    let life = [("delayInSeconds", "4"), ("ttlInSeconds", "4")];
     broker
         .send_with("t", "last", &life)
         .await
