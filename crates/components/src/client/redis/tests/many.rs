@@ -33,7 +33,10 @@ async fn a_failover_is_followed_within_a_second_of_the_promotion() {
             .unwrap()
             .starts_with("master")
     {
-        let error = client.say(&["SET", "k", "w"]).await.unwrap_err();
+        let Err(error) = client.say(&["SET", "other", "w"]).await else {
+            // Another sentinel told the client first.
+            break;
+        };
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
         assert!(begun.elapsed() < Duration::from_secs(30), "no failover");
         sleep(Duration::from_millis(20)).await;
