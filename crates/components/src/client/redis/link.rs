@@ -26,6 +26,9 @@ const PACE: Duration = Duration::from_millis(100);
 const WAITS: Backoff = Backoff::new(PACE, Duration::from_millis(400));
 /// How long a call waits for a connection that could not be had the last time.
 const GRACE: Duration = Duration::from_millis(250);
+/// How long nobody wanted a link that could not be connected, for the next try to be due whatever
+/// the others do: so long that those of one server stay below the pace.
+const LULL: Duration = Duration::from_millis(1500);
 
 /// Where a link leads.
 #[derive(Debug)]
@@ -50,6 +53,24 @@ impl Spacing {
     }
 }
 
+/// When a link to a server was connected last, of all links to it.
+#[derive(Debug, Default)]
+pub(super) struct Reached(Mutex<Option<Instant>>);
+
+impl Reached {
+    fn now(&self) {
+        *self.last() = Some(Instant::now());
+    }
+
+    fn is_since(&self, tried: Instant) -> bool {
+        self.last().is_some_and(|last| last > tried)
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A connection that all calls share; clones are the same link.
 ///
 /// The first call opens it. Once it is known to be down, calls fail at once, and one of them every
@@ -62,6 +83,7 @@ struct Inner {
     place: Arc<Place>,
     settings: Arc<Connection>,
     spacing: Arc<Spacing>,
+    reached: Arc<Reached>,
     /// For how long its commands may keep the server waiting.
     block: Duration,
     state: Mutex<State>,
@@ -106,12 +128,14 @@ impl Link {
         place: Arc<Place>,
         settings: Arc<Connection>,
         spacing: Arc<Spacing>,
+        reached: Arc<Reached>,
         block: Duration,
     ) -> Self {
         Self(Arc::new(Inner {
             place,
             settings,
             spacing,
+            reached,
             block,
             state: Mutex::new(State {
                 phase: Phase::New,
@@ -120,6 +144,11 @@ impl Link {
                 number: 0,
             }),
         }))
+    }
+
+    /// Whether there is a connection.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.0.state().phase, Phase::Up(..))
     }
 
     /// The connection. An error means that nothing was sent.
@@ -182,9 +211,17 @@ impl Inner {
     /// The attempt under way, or a new one if it is time for it.
     fn attempt<'a>(self: &Arc<Self>, state: &'a mut State) -> Result<&'a Attempt, Failure> {
         let now = Instant::now();
+        if state.failures > 0
+            && matches!(state.phase, Phase::Down(..))
+            && state.tried.is_some_and(|tried| self.reached.is_since(tried))
+        {
+            // Its failure says nothing any more.
+            (state.phase, state.failures) = (Phase::New, 0);
+        }
         let due = match &state.phase {
             Phase::Down(failure, until) if state.failures > 0 => {
-                if now < *until || !self.spacing.admits(now) {
+                let is_due = || self.spacing.admits(now) || now >= *until + LULL;
+                if now < *until || !is_due() {
                     return Err(failure.clone());
                 }
                 now
@@ -230,6 +267,7 @@ impl Inner {
         let mut state = self.state();
         match opened {
             Ok(Opened { wire, driver, .. }) => {
+                self.reached.now();
                 state.failures = 0;
                 state.number += 1;
                 let number = state.number;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     failure::{self, Failure},
-    link::{Leased, Link, Place, Spacing},
+    link::{Leased, Link, Place, Reached, Spacing},
     settings::Connection,
     strong::WAIT,
     transport::Opened,
@@ -105,9 +105,10 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn new(place: Place, settings: &Arc<Connection>, spacing: &Arc<Spacing>) -> Self {
         let place = Arc::new(place);
+        let reached = Arc::<Reached>::default();
         let link = |block| {
             let (place, settings) = (Arc::clone(&place), Arc::clone(settings));
-            Link::new(place, settings, Arc::clone(spacing), block)
+            Link::new(place, settings, Arc::clone(spacing), Arc::clone(&reached), block)
         };
         Self {
             shared: link(Duration::ZERO),

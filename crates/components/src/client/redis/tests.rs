@@ -23,6 +23,7 @@ mod settings;
 mod stand_in;
 mod strong;
 mod tls;
+mod turns;
 
 settings! {
     /// For tests.

@@ -29,14 +29,20 @@ impl Turns {
         }
     }
 
-    /// Waits until `until` for a turn.
+    /// Waits until `until` for a turn, on a link that is connected where one is idle.
     pub(super) async fn take(&self, until: Instant) -> Result<Turn> {
         let place = timeout_at(until, Arc::clone(&self.places).acquire_owned()).await;
         let Ok(Ok(place)) = place else {
             let text = "not written: too many calls wait for replicas";
             return Err(Error::new(ErrorKind::Timeout, text));
         };
-        let link = idle(&self.idle).pop();
+        let link = {
+            let mut idle = idle(&self.idle);
+            match idle.iter().rposition(Link::is_up) {
+                Some(up) => Some(idle.remove(up)),
+                None => idle.pop(),
+            }
+        };
         Ok(Turn {
             link: link.expect("invariant: whoever has a place finds a connection"),
             idle: Arc::clone(&self.idle),
