@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use layotto_core::{Error, Result};
 use redis::{Cmd, Pipeline, Value};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     failure::{self, Failure},
@@ -12,7 +12,7 @@ use super::{
     settings::Connection,
     strong::WAIT,
     transport::Opened,
-    turns::{Turn, Turns},
+    turns::{self, Turn, Turns},
 };
 
 /// Which of a server's connections.
@@ -37,7 +37,7 @@ pub(super) enum Batch<'a> {
 pub(super) enum Trouble {
     /// There is no connection, so that nothing was sent.
     Unsent(Error),
-    /// Others have the connections for too long, so that nothing was sent.
+    /// No connection could be had in time, so that nothing was sent.
     NoTurn(Error),
     /// The connection was lost: what was sent may have been carried out.
     Lost(Error),
@@ -130,11 +130,16 @@ impl Server {
     /// Sends `batch` and takes the replies, which may be errors of the server; they come with the
     /// connection that they came over.
     pub(super) async fn exchange(&self, lane: Lane, batch: Batch<'_>) -> Result<(Vec<Value>, Held), Trouble> {
-        let turn = match lane {
-            Lane::Shared => None,
-            Lane::Waiting(until) => Some(self.waiting.take(until).await.map_err(Trouble::NoTurn)?),
+        let (leased, turn) = match lane {
+            Lane::Shared => (self.shared.lease().await, None),
+            Lane::Waiting(until) => {
+                let turn = self.waiting.take(until).await.map_err(Trouble::NoTurn)?;
+                let leased = timeout_at(until, turn.link.lease()).await;
+                let late = |_| Trouble::NoTurn(turns::not_written("redis does not answer"));
+                (leased.map_err(late)?, Some(turn))
+            }
         };
-        let leased = self.link(&turn).lease().await.map_err(Trouble::Unsent)?;
+        let leased = leased.map_err(Trouble::Unsent)?;
         let mut held = Held { leased, turn };
         let replies = held.send(batch).await.map_err(Trouble::Lost)?;
         if replies.iter().any(is_read_only) {

@@ -16,21 +16,22 @@ use super::{
 
 /// How long such a call waits: first for a connection, then for the replicas.
 pub(super) const WAIT: Duration = Duration::from_secs(1);
+/// What the replicas have of that at least.
+const FOR_REPLICAS: Duration = Duration::from_millis(250);
 
 impl Redis {
     /// Calls a script that writes, and waits until every replica has what it wrote. Fails with
     /// [`ErrorKind::Timeout`] where that takes too long: the error says whether the primary has it.
     pub(crate) async fn call_replicated(&self, call: &Call<'_>) -> Result<Value> {
         let until = Instant::now() + WAIT;
-        let (value, role, mut held) = self.write(call, until).await?;
+        let (value, role, mut held) = self.write(call, until - FOR_REPLICAS).await?;
         let replicas = replicas(&role)?;
         if replicas == 0 {
             return Ok(value);
         }
-        let left = until.saturating_duration_since(Instant::now()).as_millis();
+        let left = until.saturating_duration_since(Instant::now());
         let mut wait = redis::cmd("WAIT");
-        // Without an end it would be 0.
-        wait.arg(replicas).arg(left.max(1) as u64);
+        wait.arg(replicas).arg(left.max(FOR_REPLICAS).as_millis() as u64);
         let Value::Int(reached) = ask(&mut held, &wait).await? else {
             return Err(Error::internal("redis does not say how many replicas it reached"));
         };

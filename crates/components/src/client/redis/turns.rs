@@ -33,8 +33,7 @@ impl Turns {
     pub(super) async fn take(&self, until: Instant) -> Result<Turn> {
         let place = timeout_at(until, Arc::clone(&self.places).acquire_owned()).await;
         let Ok(Ok(place)) = place else {
-            let text = "not written: too many calls wait for replicas";
-            return Err(Error::new(ErrorKind::Timeout, text));
+            return Err(not_written("too many calls wait for replicas"));
         };
         let link = {
             let mut idle = idle(&self.idle);
@@ -50,6 +49,11 @@ impl Turns {
             _place: place,
         })
     }
+}
+
+/// The error of a call that had no connection in time.
+pub(super) fn not_written(why: &str) -> Error {
+    Error::new(ErrorKind::Timeout, format!("not written: {why}"))
 }
 
 fn idle(idle: &Mutex<Vec<Link>>) -> MutexGuard<'_, Vec<Link>> {

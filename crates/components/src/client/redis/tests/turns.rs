@@ -8,6 +8,8 @@ use super::*;
 const MANY: usize = 16;
 /// How long what a connection knows of an outage counts, and a bit.
 const LULL: Duration = Duration::from_millis(2300);
+/// The longest wait for replicas, and what a machine that does much else takes longer.
+const WAIT: Duration = Duration::from_millis(1700);
 
 /// Writes `k` in so many calls at once.
 async fn write(client: &Redis, number: usize) -> Vec<Result<Value>> {
@@ -58,4 +60,22 @@ async fn what_a_connection_knows_of_an_outage_counts_for_a_while_only() {
     for outcome in write(&client, MANY).await {
         outcome.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_write_without_a_connection_is_not_written_and_leaves_the_time_for_replicas() {
+    needs!(servers::PROGRAM);
+    let server = servers::start(&[]).await.unwrap();
+    let proxy = FaultProxy::start(server.address()).await.unwrap();
+    let client = client(&proxy.address().to_string(), &[]);
+    proxy.set(Faults::blackhole()).await;
+    let begun = Instant::now();
+    let error = write(&client, 1).await.remove(0).unwrap_err();
+    assert!(begun.elapsed() < WAIT, "{:?}", begun.elapsed());
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert!(error.message().starts_with("not written: "), "{error}");
+    proxy.heal().await;
+    // The connection that it waited for is there for the next one.
+    write(&client, 1).await.remove(0).unwrap();
+    assert_eq!(proxy.counts().total, 1);
 }
