@@ -226,12 +226,11 @@ impl Cluster {
     /// The server at `address`, made when it is new.
     fn server(&self, address: Address) -> Arc<Server> {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = |address: &Address| {
+        let server = servers.entry(address).or_insert_with_key(|address| {
             let place = Place::Server(address.clone());
             Arc::new(Server::new(place, &self.settings, &self.spacing))
-        };
-        let made = make(&address);
-        Arc::clone(servers.entry(address).or_insert(made))
+        });
+        Arc::clone(server)
     }
 
     /// Looks at the slots anew, unless somebody did since `seen` or a moment ago.
