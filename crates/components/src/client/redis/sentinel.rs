@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, StreamExt, future::ready, stream::FuturesUnordered};
+use futures::{FutureExt, StreamExt, future::select_all, stream::FuturesUnordered};
 use redis::{Cmd, Pipeline, Value};
 use tokio::time::{sleep, timeout};
 
@@ -22,8 +22,7 @@ use super::{
 const MOST: usize = 16;
 /// How long a sentinel may take to answer over a connection that stands.
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
-/// How often the sentinels are asked again while a server that they named does not answer, and how
-/// long they may take then.
+/// The pause before a sentinel is asked again while a server that was named does not answer.
 const AGAIN: Duration = Duration::from_millis(250);
 
 /// Whom a sentinel calls the primary.
@@ -119,18 +118,21 @@ impl Sentinels {
 
     /// Waits until a sentinel names another server, which a later failover made the primary.
     async fn named_after(&self, named: &Named) -> Named {
-        loop {
-            sleep(AGAIN).await;
-            let addresses = self.addresses().clone();
-            let asking: FuturesUnordered<_> = addresses.iter().map(|sentinel| self.ask(sentinel)).collect();
-            let mut later = asking.filter_map(|told| {
-                let is_later = |told: &Named| told.address != named.address && told.epoch > named.epoch;
-                ready(told.ok().filter(is_later))
-            });
-            if let Ok(Some(later)) = timeout(AGAIN, later.next()).await {
-                return later;
-            }
-        }
+        let is_later = |told: &Named| told.address != named.address && told.epoch > named.epoch;
+        let addresses = self.addresses().clone();
+        // Each at its own speed: one that hangs holds up none of the others.
+        let asking = addresses.iter().map(|sentinel| {
+            Box::pin(async move {
+                loop {
+                    sleep(AGAIN).await;
+                    if let Some(later) = self.ask(sentinel).await.ok().filter(is_later) {
+                        return later;
+                    }
+                }
+            })
+        });
+        let (later, ..) = select_all(asking).await;
+        later
     }
 
     fn until_it_switches(self: &Arc<Self>, opened: Opened, named: Named) -> Opened {

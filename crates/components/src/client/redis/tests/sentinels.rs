@@ -173,3 +173,40 @@ async fn a_failover_is_followed_while_the_old_primary_is_still_dialled() {
     let took = until_answered(&client).await;
     assert!(took < SLACK, "{took:?}");
 }
+
+#[tokio::test]
+async fn a_slow_sentinel_is_heard_of_a_failover_beside_one_that_hangs() {
+    /// Thrice there and back for each question.
+    const DELAY: Duration = Duration::from_millis(100);
+    needs!(servers::PROGRAM);
+    let server = servers::start(&[]).await.unwrap();
+    let new = server.address();
+    // Takes connections and says nothing, as a server and as a sentinel.
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let old = gone.local_addr().unwrap();
+    let asked = AtomicUsize::new(0);
+    let sentinel = StandIn::start(move |command| {
+        if command.starts_with("subscribe") {
+            return Some(subscribed(CHANNEL));
+        }
+        if command.contains("get-master-addr-by-name") {
+            asked.fetch_add(1, Ordering::SeqCst);
+        }
+        match asked.load(Ordering::SeqCst) <= 2 {
+            true => says(command, old, 1),
+            false => says(command, new, 2),
+        }
+    })
+    .await;
+    let slow = FaultProxy::start(sentinel.address).await.unwrap();
+    slow.set(Faults::delay(DELAY)).await;
+    let both = format!("{},{old}", slow.address());
+    let settings = [
+        ("failover", "true"),
+        NAME,
+        ("dialTimeout", "15s"),
+        ("readTimeout", "-1"),
+    ];
+    let took = until_answered(&client(&both, &settings)).await;
+    assert!(took < 24 * DELAY + SLACK, "{took:?}");
+}
