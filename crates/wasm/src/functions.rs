@@ -172,6 +172,7 @@ impl Functions {
                 if let Some(entry) = self.plugins().get_mut(name).filter(|_| is_tried) {
                     // Its file is watched from now on; what runs goes on until then.
                     entry.seen = seen;
+                    entry.seen.failed();
                     entry.config = config;
                 }
                 self.failed(name, None, &error);
@@ -347,9 +348,11 @@ impl Functions {
         };
         if let Some(entry) = plugins.get_mut(name).filter(same) {
             entry.problem = Some(text);
-            match error.may_pass() {
-                true => entry.seen.failed(),
-                false => entry.seen.worked(),
+            match config.map(|_| error.may_pass()) {
+                Some(true) => entry.seen.failed(),
+                Some(false) => entry.seen.worked(),
+                // Of the file that the entry has it says nothing.
+                None => {}
             }
         }
         drop(plugins);

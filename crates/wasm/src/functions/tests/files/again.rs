@@ -37,3 +37,18 @@ async fn a_function_that_does_not_start_is_tried_again_and_less_and_less_often()
     look(&functions).await;
     assert_eq!(tries(), 4, "it is there");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_to_take_the_place_of_a_file_does_not_have_it_loaded_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.wasm");
+    write(&path, &says("f", "one"));
+    let (functions, _) = functions();
+    functions.set("a", file(&path)).await.unwrap();
+    functions.set("a", config(&late(1))).await.unwrap_err();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    look(&functions).await;
+    let status = status(&functions);
+    assert_eq!(status.version.unwrap().number, 1);
+    assert!(status.problem.unwrap().contains("unreachable"));
+}
