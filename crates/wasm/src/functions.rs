@@ -63,11 +63,12 @@ impl InstallError {
         matches!(self, Self::Source(SourceError::Read { .. }))
     }
 
-    /// Whether the same file may be loaded later.
+    /// Whether the same file may be loaded later. One that is late is not tried: all other files
+    /// would wait for it.
     fn may_pass(&self) -> bool {
         let starts_later = matches!(
             self,
-            Self::Start(StartError::Trapped(_) | StartError::Late(_)) | Self::Engine(_) | Self::Interrupted
+            Self::Start(StartError::Trapped(_)) | Self::Engine(_) | Self::Interrupted
         );
         starts_later || self.may_come()
     }

@@ -52,3 +52,27 @@ async fn what_was_to_take_the_place_of_a_file_does_not_have_it_loaded_again() {
     assert_eq!(status.version.unwrap().number, 1);
     assert!(status.problem.unwrap().contains("unreachable"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_function_whose_start_hangs_is_not_tried_again_before_its_file_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.wasm");
+    let rest = format!(
+        r#"(data (i32.const 300) "snever")
+        (func (export "proxy_on_configure") (param i32 i32) (result i32) {} i32.const 1)"#,
+        asks_state("never")
+    );
+    write(&path, &function("f", STATE, "i32.const 0", &rest));
+    let (functions, host) = functions();
+    let error = functions.set("a", file(&path)).await.unwrap_err();
+    assert!(
+        matches!(error, InstallError::Start(StartError::Late(_))),
+        "{error:?}"
+    );
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    look(&functions).await;
+    assert_eq!(host.asked.lock().unwrap().len(), 1);
+    write(&path, &says("f", "here"));
+    look(&functions).await;
+    assert_eq!(call(&functions, "f").await.unwrap(), "here");
+}
