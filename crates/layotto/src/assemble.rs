@@ -30,7 +30,7 @@ use layotto_mesh::{
     filter::{self, Filter},
     tap::tcpcopy::Dumps,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::level_filters::LevelFilter;
 
@@ -205,7 +205,7 @@ async fn serve(
             file,
             registry,
             plane: Arc::clone(&plane),
-            guests,
+            guests: guests.clone(),
             shown,
             asked: Arc::clone(&asked),
         };
@@ -223,7 +223,7 @@ async fn serve(
     let signal = signals.end(&asked, &files).await;
     tracing::info!(signal, limit = ?limit, "ending");
     tokio::select! {
-        () = process.end(limit, &plane, &managed) => {}
+        () = process.end(limit, &plane, &guests, &managed) => {}
         signal = signals.end(&asked, &files) => tracing::warn!(signal, "ending at once"),
     }
     let written = async { tokio::join!(files.flush(), traces.flush(), dumps.flush()) };
@@ -403,11 +403,15 @@ impl Process {
     }
 
     /// Ends in order: not ready, calls finish, components flush, the last listeners close.
-    async fn end(&self, limit: Duration, plane: &Plane, managed: &[Arc<dyn Managed>]) {
+    async fn end(&self, limit: Duration, plane: &Plane, guests: &Guests, managed: &[Arc<dyn Managed>]) {
+        let until = Instant::now() + limit;
         self.startup.down("shutdown");
         self.draining.cancel();
         if !plane.drain(limit, false).await {
             tracing::warn!(?limit, "calls did not end in time and were cut");
+        }
+        if tokio::time::timeout_at(until, guests.ended()).await.is_err() {
+            tracing::warn!(?limit, "functions did not end in time after their replies");
         }
         self.close(managed).await;
         tokio::join!(plane.drain(CLOSE, true), self.admin.0.drain_within(CLOSE));

@@ -217,6 +217,11 @@ impl Guests {
         });
     }
 
+    /// Waits for what they do when their replies are there.
+    pub async fn ended(&self) {
+        self.0.functions.ended().await;
+    }
+
     /// Installs the filters of `config` that are not there yet, before it is applied: traffic passes
     /// no filter that is still loading. The answer names them, for [`forget`](Self::forget).
     pub async fn prepare(&self, config: &Config) -> Vec<String> {

@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::{OnceCell, watch as channel};
+use tokio_util::task::TaskTracker;
 use wasmtime::Linker;
 
 use self::held::{Slot, Slots};
@@ -86,6 +87,7 @@ pub struct Functions {
     /// Plug-ins by the id of their function; several that have the same take turns by chance.
     routes: ArcSwap<HashMap<Arc<str>, Vec<Arc<Plugin>>>>,
     changes: channel::Sender<()>,
+    endings: TaskTracker,
 }
 
 struct Works {
@@ -119,6 +121,7 @@ impl Functions {
             slots: Slots::default(),
             routes: ArcSwap::default(),
             changes: channel::Sender::default(),
+            endings: TaskTracker::new(),
         })
     }
 
@@ -248,6 +251,12 @@ impl Functions {
         function.call(request, depth, deadline).await
     }
 
+    /// Waits for what functions and filters still do for requests whose replies are there.
+    pub async fn ended(&self) {
+        self.endings.close();
+        self.endings.wait().await;
+    }
+
     /// The filter that is the plug-in called `name`, which need not be there yet.
     pub fn filter(&self, name: &str) -> Filter {
         Filter {
@@ -304,6 +313,7 @@ impl Functions {
             allowed: Arc::new(config.allowed.clone()),
             host: self.host.clone(),
             shared: self.shared.clone(),
+            endings: self.endings.clone(),
             functions: Arc::downgrade(self),
         }
     }

@@ -199,6 +199,7 @@ fn guest(shared: Arc<Shared>) -> Guest {
         allowed: allowed.clone(),
         host: Arc::new(Echo),
         shared,
+        endings: tokio_util::task::TaskTracker::new(),
         functions: std::sync::Weak::new(),
     };
     let asker = Asker {

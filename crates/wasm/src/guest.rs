@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio_util::task::TaskTracker;
 use wasmtime::{Memory, ResourceLimiter, TypedFunc};
 
 use crate::{
@@ -37,6 +38,8 @@ pub(crate) struct Facts {
     pub(crate) allowed: Arc<Allowed>,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) shared: Arc<Shared>,
+    /// What guests do that nobody waits for, until the process ends.
+    pub(crate) endings: TaskTracker,
     /// The functions of this process; gone while it ends.
     pub(crate) functions: Weak<Functions>,
 }

@@ -307,7 +307,7 @@ impl Plugin {
             return;
         }
         match has_place {
-            true => drop(tokio::spawn(ending)),
+            true => drop(self.facts.endings.spawn(ending)),
             false => ending.await,
         }
     }

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream, stream::BoxStream};
 use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
 use wasmtime::{Store, Val, ValType};
 
 use crate::{
@@ -308,6 +309,7 @@ fn facts(host: Arc<Fake>) -> Facts {
         allowed: Arc::new(allowed()),
         host,
         shared: Arc::default(),
+        endings: TaskTracker::new(),
         functions: Weak::new(),
     }
 }

@@ -76,7 +76,7 @@ impl Plugin {
         let (exchange, far, alive) = Exchange::new([sees(REQUEST), sees(REPLY)]);
         let mut course = Course::new(instance, self.next_context(), far, alive);
         let plugin = self.clone();
-        tokio::spawn(async move {
+        self.facts.endings.spawn(async move {
             let (_counted, _place) = (counted, place);
             let error = match course.run(request, ends).await {
                 Ok(()) => {

@@ -75,3 +75,15 @@ async fn a_function_waits_for_what_one_that_it_called_does_afterwards() {
     host.later.notify_one();
     assert_eq!(called.await.unwrap().unwrap(), "done");
 }
+
+#[tokio::test]
+async fn what_comes_afterwards_can_be_waited_for() {
+    let (functions, host) = with(&[&ends("i32.const 1", &asks_state("later"))]).await;
+    assert_eq!(call(&functions, "f").await.unwrap(), "done");
+    let mut ended = std::pin::pin!(functions.ended());
+    assert!(futures::poll!(ended.as_mut()).is_pending());
+    host.later.notify_one();
+    tokio::time::timeout(Duration::from_secs(10), ended)
+        .await
+        .expect("it ends");
+}
