@@ -180,6 +180,7 @@ async fn serve(
             tracing::info!(signal, "ending before the start is done");
             process.draining.cancel();
             process.close(&managed).await;
+            flush(&files, &traces, &dumps).await;
             return Ok(());
         }
     };
@@ -226,12 +227,17 @@ async fn serve(
         () = process.end(limit, &plane, &guests, &managed) => {}
         signal = signals.end(&asked, &files) => tracing::warn!(signal, "ending at once"),
     }
+    flush(&files, &traces, &dumps).await;
+    drop(pid_file);
+    Ok(())
+}
+
+/// Waits until everything is written that calls left behind.
+async fn flush(files: &Files, traces: &Files, dumps: &Dumps) {
     let written = async { tokio::join!(files.flush(), traces.flush(), dumps.flush()) };
     if tokio::time::timeout(CLOSE, written).await.is_err() {
         tracing::warn!("access logs, traces and dumps are not wholly written");
     }
-    drop(pid_file);
-    Ok(())
 }
 
 /// How long calls may go on after the end was asked for: as long as the most patient listener says.
