@@ -16,12 +16,6 @@ impl Headers {
         found.map(|(_, value)| value)
     }
 
-    /// The bytes of names and values.
-    pub(crate) fn bytes(&self) -> usize {
-        let length = |(name, value): &(Bytes, Bytes)| name.len() + value.len();
-        self.0.iter().map(length).sum()
-    }
-
     /// Adds a value, beside those that are there.
     pub fn add(&mut self, name: Bytes, value: Bytes) {
         self.0.push((name, value));

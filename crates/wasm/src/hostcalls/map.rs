@@ -54,13 +54,14 @@ pub(super) fn list(cx: &mut Cx<'_>, ptr: u32, len: u32, wrong: Status) -> Outcom
 
 pub(super) fn add(cx: &mut Cx<'_>, map: u32, kp: u32, kn: u32, vp: u32, vn: u32) -> Outcome {
     let (name, value) = (name(cx, kp, kn)?, read(cx, vp, vn)?);
-    room(writable(cx, map)?, &name, &value)?.add(name, value);
+    room(writable(cx, map)?, &name, &value, |_| true)?.add(name, value);
     Ok(())
 }
 
 pub(super) fn replace(cx: &mut Cx<'_>, map: u32, kp: u32, kn: u32, vp: u32, vn: u32) -> Outcome {
     let (name, value) = (name(cx, kp, kn)?, read(cx, vp, vn)?);
-    room(writable(cx, map)?, &name, &value)?.replace(name, value);
+    let stays = |other: &Bytes| !other.eq_ignore_ascii_case(&name);
+    room(writable(cx, map)?, &name, &value, stays)?.replace(name, value);
     Ok(())
 }
 
@@ -78,9 +79,19 @@ fn name(cx: &mut Cx<'_>, ptr: u32, len: u32) -> Outcome<Bytes> {
     }
 }
 
-fn room<'a>(map: &'a mut Headers, name: &Bytes, value: &Bytes) -> Result<&'a mut Headers, Status> {
-    let bytes = map.bytes() + name.len() + value.len();
-    match map.0.len() < MOST && bytes <= MOST_BYTES {
+/// The map, if it has room for a value beside those of the names that stay.
+fn room<'a>(
+    map: &'a mut Headers,
+    name: &Bytes,
+    value: &Bytes,
+    stays: impl Fn(&Bytes) -> bool,
+) -> Result<&'a mut Headers, Status> {
+    let (mut count, mut bytes) = (1, name.len() + value.len());
+    for (name, value) in map.0.iter().filter(|(name, _)| stays(name)) {
+        count += 1;
+        bytes += name.len() + value.len();
+    }
+    match count <= MOST && bytes <= MOST_BYTES {
         true => Ok(map),
         false => Err(Status::BadArgument),
     }

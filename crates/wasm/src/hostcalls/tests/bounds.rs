@@ -55,6 +55,24 @@ async fn a_list_of_headers_has_so_many_bytes() {
 }
 
 #[tokio::test]
+async fn a_value_that_is_replaced_does_not_count() {
+    let replace = "proxy_replace_header_map_value";
+    let mut guest = large().await;
+    guest.put(1000, b"aA");
+    for at in [1000, 1001] {
+        let long = [2, at, 1, 2000, 10 * LONG];
+        assert_eq!(guest.call(replace, &long).await, OK);
+    }
+    let length = put_pairs(&mut guest, 1_000);
+    let set = [2, 2000, length];
+    assert_eq!(guest.call("proxy_set_header_map_pairs", &set).await, OK);
+    guest.put(1000, b"x:path");
+    let other = guest.call(replace, &[2, 1000, 1, 2000, 1]).await;
+    assert_eq!(other, BAD_ARGUMENT, "another name");
+    assert_eq!(guest.call(replace, &[2, 1001, 5, 2000, 1]).await, OK);
+}
+
+#[tokio::test]
 async fn properties_have_so_many_bytes_together() {
     let mut guest = large().await;
     guest.put(1000, b"abcdefghijklmnopqrstuvwxyz");
