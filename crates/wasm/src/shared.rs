@@ -167,14 +167,15 @@ impl Shared {
     }
 
     /// Puts an item back that was taken and not given: it is the first again, whatever came meanwhile.
-    pub(crate) fn put_back(&self, token: u32, item: Bytes) -> Result<(), Status> {
+    pub(crate) fn put_back(&self, token: u32, item: Bytes) {
         let queues = &mut *lock(&self.queues);
         let length = item.len();
-        let queue = queues.of(token)?;
+        let Ok(queue) = queues.of(token) else {
+            return;
+        };
         queue.bytes += length;
         queue.items.push_front(item);
         queues.bytes += length + BESIDE;
-        Ok(())
     }
 }
 

@@ -1,11 +1,14 @@
 //! Shared data and queues. The virtual machine of every plug-in is called "", as in Layotto, whose
 //! configuration has no name for it: all functions share them.
 
+use std::{mem, sync::Arc};
+
 use bytes::Bytes;
 
 use crate::{
     abi::Status,
     memory::{Cx, Outcome, check, give, read, write_u32},
+    shared::Shared,
 };
 
 pub(super) async fn get(cx: &mut Cx<'_>, kp: u32, kn: u32, ptr: u32, len: u32, cas: u32) -> Outcome {
@@ -47,10 +50,29 @@ pub(super) async fn dequeue(cx: &mut Cx<'_>, token: u32, ptr: u32, len: u32) -> 
     check(cx, ptr, 4)?;
     check(cx, len, 4)?;
     let shared = cx.data().facts.shared.clone();
-    let item = shared.dequeue(token)?;
-    let given = give(cx, &item, ptr, len).await;
-    if given.is_err() {
-        shared.put_back(token, item)?;
+    let mut taken = Taken {
+        item: shared.dequeue(token)?,
+        is_given: false,
+        shared,
+        token,
+    };
+    give(cx, &taken.item, ptr, len).await?;
+    taken.is_given = true;
+    Ok(())
+}
+
+/// An item that goes back unless it is given, also when the call is given up meanwhile.
+struct Taken {
+    item: Bytes,
+    is_given: bool,
+    shared: Arc<Shared>,
+    token: u32,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if !self.is_given {
+            self.shared.put_back(self.token, mem::take(&mut self.item));
+        }
     }
-    given
 }

@@ -1,5 +1,7 @@
 //! Shared data, queues, metrics.
 
+use futures::FutureExt;
+
 use super::*;
 
 #[tokio::test]
@@ -77,6 +79,27 @@ async fn an_item_that_the_guest_has_no_room_for_stays_the_first() {
     for item in ["one", "two"] {
         assert_eq!(shared.dequeue(guest.u32(24)).unwrap(), item);
     }
+}
+
+#[tokio::test]
+async fn an_item_stays_where_the_call_is_given_up_while_the_guest_makes_room() {
+    let endless = ALLOCATOR.replace(
+        "global.get $next\n        global.get",
+        "(loop (br 0)) i32.const 0\n        global.get",
+    );
+    let mut guest = Mirror::with(&endless).await;
+    let register = "proxy_register_shared_queue";
+    assert_eq!(with(&mut guest, register, &[], &["q"], &[T]).await, OK);
+    let token = guest.u32(24);
+    let enqueue = "proxy_enqueue_shared_queue";
+    assert_eq!(
+        with(&mut guest, enqueue, &[token.into()], &["one"], &[]).await,
+        OK
+    );
+    let into = [token.into(), P, N];
+    let taken = guest.call("proxy_dequeue_shared_queue", &into);
+    assert_eq!(taken.now_or_never(), None, "it gives way");
+    assert_eq!(guest.guest().facts.shared.dequeue(token).unwrap(), "one");
 }
 
 #[tokio::test]
