@@ -50,7 +50,7 @@ async fn requests_pass_while_the_back_end_says_that_it_serves() {
     // The service is all that this back end has.
     for passed in [waited, ask.http1(web).await] {
         assert_eq!(
-            (passed.status.as_u16(), &*passed.header("grpc-status")),
+            (passed.status.as_u16(), passed.header("grpc-status")),
             (200, "12")
         );
     }
