@@ -114,6 +114,19 @@ impl Process {
         Ok(())
     }
 
+    /// Stops the process and its children without ending them; done when every thread stands: on a
+    /// busy machine some go on after the signal.
+    ///
+    /// # Errors
+    /// Where the process is gone.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal_family(Signal::STOP)?;
+        while !family(self.pid()).into_iter().all(stands) {
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
     /// Resident memory in bytes, of the process and its children.
     ///
     /// # Errors
@@ -140,6 +153,17 @@ pub fn family(pid: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let children = children.split_whitespace().filter_map(|child| child.parse().ok());
     std::iter::once(pid).chain(children).collect()
+}
+
+/// Whether no thread of a process runs, or it is gone.
+fn stands(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
+    threads.flatten().all(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // proc_pid_stat(5): the state stands behind the name, which may hold anything.
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        state.is_none_or(|state| matches!(state, 'T' | 't' | 'Z' | 'X'))
+    })
 }
 
 /// Resident memory of one process, in bytes.

@@ -129,7 +129,7 @@ impl Server {
     /// # Errors
     /// Where it does not run.
     pub fn freeze(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.running()?.freeze()
     }
 
     /// Lets it go on after [`freeze`](Self::freeze).
@@ -137,14 +137,11 @@ impl Server {
     /// # Errors
     /// Where it does not run.
     pub fn thaw(&self) -> Result<()> {
-        self.signal(Signal::CONT)
+        self.running()?.signal_family(Signal::CONT)
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
-        self.process
-            .as_ref()
-            .context("the server does not run")?
-            .signal_family(signal)
+    fn running(&self) -> Result<&Process> {
+        self.process.as_ref().context("the server does not run")
     }
 
     /// What it printed since it was last started.
