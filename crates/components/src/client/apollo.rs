@@ -360,8 +360,8 @@ impl Apollo {
     }
 }
 
-/// Dropped where a caller gives up waiting for a service, perhaps long before our own limit: from
-/// then on others are asked first.
+/// Dropped where a service gives no good answer, or its caller gives up waiting, perhaps long before
+/// our own limit: from then on others are asked first.
 struct GivenUp<'a> {
     services: &'a Mutex<Option<Vec<Url>>>,
     base: &'a Url,
