@@ -2,6 +2,7 @@
 
 use rdkafka::{
     mocking::MockCluster,
+    producer::ProducerContext,
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 use tokio::time::sleep;
@@ -34,41 +35,12 @@ async fn patient(brokers: &str) -> Subject {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn offsets_that_are_tried_again_do_not_overtake_later_ones() {
-    let cluster = MockCluster::new(1).unwrap();
+/// A subscriber of the topic `t` whose first event's offset is on its way, and its second event.
+async fn with_one_on_its_way(
+    cluster: &MockCluster<'_, impl ProducerContext>,
+) -> (Subject, Subscriber, Delivered) {
     cluster.create_topic("t", 1, 1).unwrap();
-    let brokers = cluster.bootstrap_servers();
-    let subject = patient(&brokers).await;
-    let mut subscriber = subject.subscribe("t", "g").await;
-    for text in ["first", "second"] {
-        subject.publish("t", text).await.unwrap();
-    }
-    let first = soon(subscriber.next()).await;
-    cluster.request_errors(RDKafkaApiKey::OffsetCommit, &[BUSY]);
-    first.end(Outcome::Ack);
-    let second = soon(subscriber.next()).await;
-    // Nobody tells that the first offset was refused, nor that none is tried again any more.
-    sleep(AGAIN / 4).await;
-    second.end(Outcome::Ack);
-    let noted = || committed_at(&brokers, "g", "t", 0);
-    soon(async {
-        while noted() != Some(2) {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    sleep(2 * AGAIN).await;
-    assert_eq!(noted(), Some(2), "an earlier offset came later");
-    subject.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn offsets_behind_others_that_are_on_their_way_are_sent_before_the_end() {
-    let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic("t", 1, 1).unwrap();
-    let brokers = cluster.bootstrap_servers();
-    let subject = patient(&brokers).await;
+    let subject = patient(&cluster.bootstrap_servers()).await;
     let mut subscriber = subject.subscribe("t", "g").await;
     for text in ["first", "second"] {
         subject.publish("t", text).await.unwrap();
@@ -79,6 +51,33 @@ async fn offsets_behind_others_that_are_on_their_way_are_sent_before_the_end() {
     let second = soon(subscriber.next()).await;
     // Nobody tells that the first offset was refused.
     sleep(AGAIN / 4).await;
+    (subject, subscriber, second)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_that_are_tried_again_do_not_overtake_later_ones() {
+    let cluster = MockCluster::new(1).unwrap();
+    let brokers = cluster.bootstrap_servers();
+    let (subject, _subscriber, second) = with_one_on_its_way(&cluster).await;
+    second.end(Outcome::Ack);
+    let noted = || committed_at(&brokers, "g", "t", 0);
+    soon(async {
+        while noted() != Some(2) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // Nor that none is tried again any more.
+    sleep(2 * AGAIN).await;
+    assert_eq!(noted(), Some(2), "an earlier offset came later");
+    subject.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_behind_others_that_are_on_their_way_are_sent_before_the_end() {
+    let cluster = MockCluster::new(1).unwrap();
+    let brokers = cluster.bootstrap_servers();
+    let (subject, _subscriber, second) = with_one_on_its_way(&cluster).await;
     second.end(Outcome::Ack);
     subject.end().await;
     assert_eq!(committed_at(&brokers, "g", "t", 0), Some(2));
