@@ -1,11 +1,14 @@
 //! One instance of a module: its start, and the calls into it.
 
+mod exports;
 mod news;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
-use wasmtime::{ExternType, InstancePre, Linker, Module, ModuleExport, Store, UpdateDeadline, Val};
+use wasmtime::{InstancePre, Linker, Store, UpdateDeadline};
+
+use self::exports::{Export, Functions, exports};
 
 use crate::{
     Engine, ModuleError,
@@ -32,13 +35,6 @@ pub(crate) struct Prepared {
     pre: InstancePre<Guest>,
     exports: HashMap<String, Export>,
     version: Version,
-}
-
-/// A function that a guest exports.
-struct Export {
-    at: ModuleExport,
-    takes: usize,
-    answers: bool,
 }
 
 /// The functions that every guest can call.
@@ -81,31 +77,12 @@ impl Prepared {
     }
 }
 
-/// Those whose parameters are numbers of 32 bits, as all of the ABI are.
-fn exports(module: &Module) -> HashMap<String, Export> {
-    let export = |export: wasmtime::ExportType<'_>| {
-        let ExternType::Func(signature) = export.ty() else {
-            return None;
-        };
-        let mut kinds = signature.params().chain(signature.results());
-        if !kinds.all(|kind| kind.is_i32()) {
-            return None;
-        }
-        let found = Export {
-            at: module.get_export_index(export.name())?,
-            takes: signature.params().len(),
-            answers: signature.results().len() == 1,
-        };
-        Some((export.name().to_owned(), found))
-    };
-    module.exports().filter_map(export).collect()
-}
-
 /// An instance. After a trap it must be dropped.
 pub(crate) struct Instance {
     prepared: Arc<Prepared>,
     store: Store<Guest>,
     instance: wasmtime::Instance,
+    functions: Functions,
 }
 
 /// How a request ends.
@@ -136,6 +113,7 @@ impl Instance {
         let running = prepared.engine.running();
         let instance = prepared.pre.instantiate_async(&mut store).await?;
         let mut instance = Self {
+            functions: Functions::of(prepared.exports.len()),
             prepared,
             store,
             instance,
@@ -318,29 +296,14 @@ impl Instance {
         self.call(name, arguments).await
     }
 
-    /// Calls an export, if it is there, with as many of the arguments as it takes: those of older
-    /// versions of the ABI take fewer.
+    /// Calls an export, if it is there, with as many of the arguments as it takes.
     async fn call(&mut self, name: &str, arguments: &[u32]) -> Result<Option<u32>, Trap> {
         let Some(export) = self.prepared.exports.get(name) else {
             return Ok(None);
         };
-        let Some(function) = self
-            .instance
-            .get_module_export(&mut self.store, &export.at)
-            .and_then(|found| found.into_func())
-        else {
-            return Ok(None);
-        };
         self.store.set_epoch_deadline(1);
-        let arguments: Vec<Val> = arguments
-            .iter()
-            .map(|number| Val::I32(number.cast_signed()))
-            .collect();
-        let arguments = arguments.get(..export.takes).unwrap_or(&arguments);
-        let mut result = [Val::I32(0)];
-        let results = &mut result[..usize::from(export.answers)];
-        function.call_async(&mut self.store, arguments, results).await?;
-        Ok(export.answers.then(|| result[0].unwrap_i32().cast_unsigned()))
+        let (store, instance) = (&mut self.store, self.instance);
+        Ok(self.functions.call(store, instance, export, arguments).await?)
     }
 
     pub(crate) fn guest(&mut self) -> &mut Guest {
