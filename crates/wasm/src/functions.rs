@@ -432,7 +432,7 @@ pub(crate) async fn invoke(
             })
             .collect::<Headers>(),
         body: param,
-        protocol: "HTTP/1.1".to_owned(),
+        protocol: "HTTP/1.1",
         ..Request::default()
     };
     // Boxed: functions call functions.

@@ -120,8 +120,8 @@ impl World {
             headers: headers.into_iter().collect(),
             body: "body".into(),
             trailers: Some([("t", "u")].into_iter().collect()),
-            source: "127.0.0.1:1".to_owned(),
-            protocol: "HTTP/2.0".to_owned(),
+            source: Some(([127, 0, 0, 1], 1).into()),
+            protocol: "HTTP/2.0",
         };
         guest.stream = Some(Stream::new(2, request));
         guest.effective = 2;

@@ -1,5 +1,7 @@
 //! One request and its reply, as a guest's context sees them.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 
 use crate::Headers;
@@ -13,10 +15,10 @@ pub struct Request {
     pub body: Bytes,
     /// Trailers, if there were any.
     pub trailers: Option<Headers>,
-    /// Where it came from, as `address:port`; "" if it came from inside the process.
-    pub source: String,
+    /// Where it came from; `None` if it came from inside the process.
+    pub source: Option<SocketAddr>,
     /// The protocol, as `HTTP/1.1`.
-    pub protocol: String,
+    pub protocol: &'static str,
 }
 
 /// A function's reply.

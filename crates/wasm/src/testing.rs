@@ -207,8 +207,8 @@ pub(crate) fn request(path: &'static str, body: &'static str) -> Request {
         headers: headers.into_iter().collect(),
         body: body.into(),
         trailers: None,
-        source: "127.0.0.1:4711".to_owned(),
-        protocol: "HTTP/1.1".to_owned(),
+        source: Some(([127, 0, 0, 1], 4711).into()),
+        protocol: "HTTP/1.1",
     }
 }
 

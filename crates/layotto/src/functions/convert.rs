@@ -1,7 +1,9 @@
 //! Heads of HTTP as guests see them, and back.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, header, request::Parts};
+use http::{HeaderName, HeaderValue, Version, header, request::Parts};
 use layotto_mesh::{connection::Remote, exchange::Exchange, reply::Code};
 use layotto_wasm::Headers;
 
@@ -41,12 +43,23 @@ pub fn fields(headers: &http::HeaderMap) -> impl Iterator<Item = (Bytes, Bytes)>
     })
 }
 
-/// Where a request came from, as `address:port`; "" if it came from inside the process.
-pub fn source(head: &Parts) -> String {
+/// Where a request came from; `None` if it came from inside the process.
+pub fn source(head: &Parts) -> Option<SocketAddr> {
     let connection = Exchange::of(&head.extensions).and_then(Exchange::connection);
     match connection.map(|connection| connection.remote()) {
-        Some(Remote::Tcp(address)) => address.to_string(),
-        _ => String::new(),
+        Some(Remote::Tcp(address)) => Some(address),
+        _ => None,
+    }
+}
+
+/// As guests know the versions of HTTP.
+pub fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_3 => "HTTP/3.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_09 => "HTTP/0.9",
+        _ => "HTTP/1.1",
     }
 }
 

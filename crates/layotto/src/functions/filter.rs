@@ -13,7 +13,7 @@ use layotto_mesh::{
 };
 use layotto_wasm::{CallError, Functions, Reply};
 
-use super::convert::{fields, pseudo, put, source};
+use super::convert::{fields, protocol, pseudo, put, source};
 
 /// The longest body of a request, in bytes: a function gets it whole.
 const LONGEST: usize = 4 << 20;
@@ -124,7 +124,7 @@ async fn whole(request: Request) -> Result<layotto_wasm::Request, Response> {
         body,
         trailers,
         source: source(&head),
-        protocol: format!("{:?}", head.version),
+        protocol: protocol(head.version),
     })
 }
 

@@ -16,7 +16,7 @@ use layotto_wasm::{CallError, Exchange, Reply, Stop};
 
 use self::body::{Filtered, Kept};
 use super::{
-    convert::{code_of, fields, pseudo, source},
+    convert::{code_of, fields, protocol, pseudo, source},
     filter::respond,
 };
 
@@ -47,7 +47,7 @@ impl ProxyWasm {
             body: Bytes::new(),
             trailers: None,
             source: source(&head),
-            protocol: format!("{:?}", head.version),
+            protocol: protocol(head.version),
         };
         let exchange = self.0.exchange(seen, body.is_end_stream()).await;
         let mut exchange = exchange.map_err(Stop::Failed)?;

@@ -1,6 +1,8 @@
 //! Properties: what a guest can ask about itself and its request, by a path whose parts are divided
 //! by NUL. Numbers are 64 bits, little endian.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 
 use super::control::nanoseconds;
@@ -62,7 +64,7 @@ fn find(guest: &mut Guest, path: &[u8]) -> Option<Bytes> {
         [b"request", b"headers", name] => guest.stream()?.request.headers.get(name).cloned(),
         [b"response", b"headers", name] => guest.stream()?.response_headers.get(name).cloned(),
         [b"response", b"code"] => code(guest.stream()?).map(integer),
-        [b"source", name] => source(&guest.stream()?.request.source, name),
+        [b"source", name] => source(guest.stream()?.request.source, name),
         _ => own(guest.stream()?, path).cloned(),
     }
 }
@@ -90,7 +92,7 @@ fn request(stream: &Stream, name: &[u8]) -> Option<Bytes> {
         b"referer" => header(b"referer"),
         b"useragent" => header(b"user-agent"),
         b"id" => header(b"x-request-id"),
-        b"protocol" => Some(request.protocol.clone().into()),
+        b"protocol" => Some(Bytes::from_static(request.protocol.as_bytes())),
         b"time" => Some(integer(nanoseconds(stream.begun?))),
         b"duration" => {
             let elapsed = stream.begun?.elapsed().unwrap_or_default();
@@ -118,13 +120,15 @@ fn split_path(request: &Request) -> Option<(Bytes, Bytes)> {
     }
 }
 
-fn source(source: &str, name: &[u8]) -> Option<Bytes> {
+/// The address of a request from inside the process is "".
+fn source(source: Option<SocketAddr>, name: &[u8]) -> Option<Bytes> {
     match name {
-        b"address" => Some(source.to_owned().into()),
-        b"port" => {
-            let (_, port) = source.rsplit_once(':')?;
-            Some(integer(port.parse().ok()?))
-        }
+        b"address" => Some(
+            source
+                .map_or_else(String::new, |source| source.to_string())
+                .into(),
+        ),
+        b"port" => Some(integer(source?.port().into())),
         _ => None,
     }
 }
