@@ -8,6 +8,7 @@ mod install;
 mod memory;
 mod modules;
 mod neighbours;
+mod overtime;
 mod sidecar;
 pub mod table;
 
@@ -38,6 +39,10 @@ pub async fn run(options: &Options) -> Result<Vec<Line>> {
     if options.wants("neighbours") {
         eprintln!("functions: neighbours …");
         lines.push(neighbours::others(options).await?);
+    }
+    if options.wants("overtime") {
+        eprintln!("functions: overtime …");
+        lines.extend(overtime::later(options).await?);
     }
     if options.wants("Go") {
         eprintln!("functions: Go …");

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead, BufReader},
+    ops::Range,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -16,13 +17,20 @@ use rustix::{
     thread::{CpuSet, sched_setaffinity},
 };
 
+/// The first two processors.
+pub const BOTH: Range<usize> = 0..2;
+
 /// Pins this process's threads started from here on to one processor; without effect where there
 /// is only one.
 pub fn pin_current(processor: usize) {
+    pin_to(processor..processor + 1);
+}
+
+fn pin_to(processors: Range<usize>) {
     let mut set = CpuSet::new();
-    set.set(processor);
+    processors.clone().for_each(|processor| set.set(processor));
     if sched_setaffinity(None, &set).is_err() {
-        eprintln!("note: cannot pin to processor {processor}");
+        eprintln!("note: cannot pin to processors {processors:?}");
     }
 }
 
@@ -41,7 +49,7 @@ impl Server {
 
     /// The same, on any processor.
     pub fn start_printing_on(processor: usize, command: &mut Command) -> anyhow::Result<Self> {
-        let mut child = spawn(processor, command.stdout(Stdio::piped()))?;
+        let mut child = spawn(processor..processor + 1, command.stdout(Stdio::piped()))?;
         let mut address = String::new();
         let output = child.stdout.take().context("no output")?;
         BufReader::new(output).read_line(&mut address)?;
@@ -53,8 +61,17 @@ impl Server {
 
     /// Starts `command` on the first processor; it listens on `address`.
     pub fn start(command: &mut Command, address: String) -> anyhow::Result<Self> {
+        Self::start_on(0..1, command, address)
+    }
+
+    /// The same, on these processors.
+    pub fn start_on(
+        processors: Range<usize>,
+        command: &mut Command,
+        address: String,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
-            child: spawn(0, command.stdout(Stdio::null()).stderr(Stdio::null()))?,
+            child: spawn(processors, command.stdout(Stdio::null()).stderr(Stdio::null()))?,
             address,
         })
     }
@@ -160,7 +177,7 @@ fn run_nanos(path: &Path) -> anyhow::Result<u64> {
         .parse()?)
 }
 
-fn spawn(processor: usize, command: &mut Command) -> anyhow::Result<Child> {
+fn spawn(processors: Range<usize>, command: &mut Command) -> anyhow::Result<Child> {
     use std::os::unix::process::CommandExt;
 
     #[allow(
@@ -170,7 +187,7 @@ fn spawn(processor: usize, command: &mut Command) -> anyhow::Result<Child> {
     // SAFETY: between fork and exec only an async-signal-safe system call is made.
     unsafe {
         command.pre_exec(move || {
-            pin_current(processor);
+            pin_to(processors.clone());
             Ok(())
         });
     }

@@ -1,6 +1,6 @@
 //! A sidecar with functions, and a listener of the same process whose routes answer themselves.
 
-use std::{net::SocketAddr, process::Command, time::Duration};
+use std::{net::SocketAddr, ops::Range, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use layotto_peers::{
@@ -18,7 +18,7 @@ const TO_COMPILE: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(20);
 const STORE: &str = "state_demo";
 
-/// The sidecar, on the first processor.
+/// The sidecar, on the first processor if nothing else is said.
 pub struct Sidecar {
     /// Its process.
     pub server: Server,
@@ -36,25 +36,37 @@ impl Sidecar {
     /// Starts the binary with these plug-ins; its native listener answers with as many bytes as `ask`
     /// gets of a function.
     pub async fn start(options: &Options, plugins: Value, ask: &Ask) -> Result<Self> {
-        Self::start_in(tempfile::tempdir()?, options, plugins, ask).await
+        Self::start_in(tempfile::tempdir()?, 0..1, options, plugins, ask).await
+    }
+
+    /// The same without plug-ins, on these processors, with a thread for each.
+    pub async fn start_on(processors: Range<usize>, options: &Options, ask: &Ask) -> Result<Self> {
+        Self::start_in(tempfile::tempdir()?, processors, options, json!({}), ask).await
     }
 
     /// Ends the process and starts another, with what the first kept on disk.
     pub async fn again(self, options: &Options, plugins: Value, ask: &Ask) -> Result<Self> {
         let Self { server, folder, .. } = self;
         drop(server);
-        Self::start_in(folder, options, plugins, ask).await
+        Self::start_in(folder, 0..1, options, plugins, ask).await
     }
 
-    async fn start_in(folder: TempDir, options: &Options, plugins: Value, ask: &Ask) -> Result<Self> {
+    async fn start_in(
+        folder: TempDir,
+        processors: Range<usize>,
+        options: &Options,
+        plugins: Value,
+        ask: &Ask,
+    ) -> Result<Self> {
         let [functions, native, admin, api] = [(); 4].map(|()| free_address());
         let file = folder.path().join("config.json");
-        let text = configuration([functions, native, admin, api], &plugins, ask.answer.len());
-        std::fs::write(&file, text.to_string())?;
+        let mut config = configuration([functions, native, admin, api], &plugins, ask.answer.len());
+        config["servers"][0]["processor"] = json!(processors.len());
+        std::fs::write(&file, config.to_string())?;
         let mut command = Command::new(&options.binary);
         command.arg("start").arg("-c").arg(&file);
         command.arg("--data-dir").arg(folder.path().join("data"));
-        let mut server = Server::start(&mut command, functions.to_string())?;
+        let mut server = Server::start_on(processors, &mut command, functions.to_string())?;
         for address in [functions, native, admin, api] {
             listens(&mut server, address).await?;
         }
@@ -137,7 +149,7 @@ fn configuration(addresses: [SocketAddr; 4], plugins: &Value, size: usize) -> Va
     };
     let answer = json!({"status": 200, "body": "x".repeat(size)});
     json!({"servers": [{
-        "default_log_path": "stdout", "default_log_level": "ERROR", "processor": 1,
+        "default_log_path": "stdout", "default_log_level": "ERROR",
         "listeners": [
             listener("functions", functions, json!([{"type": "Layotto", "config": plugins}])),
             listener("native", native, json!([])),

@@ -1,20 +1,14 @@
 //! Functions that mean harm: each fails, and others do not notice.
 
-use std::time::Instant;
-
 use super::*;
 
 const BUDGET: Duration = Duration::from_millis(100);
 
-/// Runs `bad` beside a hundred calls of another function; gives how it failed and how long it took.
-async fn beside(functions: &Arc<Functions>, bad: &str) -> (CallError, Duration) {
+/// How `bad` fails, beside a hundred calls of another function.
+async fn beside(functions: &Arc<Functions>, bad: &str) -> CallError {
     let failing = tokio::spawn({
         let (functions, bad) = (functions.clone(), bad.to_owned());
-        async move {
-            let started = Instant::now();
-            let error = call(&functions, &bad).await.unwrap_err();
-            (error, started.elapsed())
-        }
+        async move { call(&functions, &bad).await.unwrap_err() }
     });
     for _ in 0..100 {
         assert_eq!(call(functions, "good").await.unwrap(), "here", "beside {bad}");
@@ -29,27 +23,6 @@ async fn with_good(bad: &str) -> (Arc<Functions>, Arc<Fake>) {
     config.limits.time = BUDGET;
     functions.install("bad", config).await.unwrap();
     (functions, host)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_endless_loop_ends_ten_milliseconds_after_its_time_at_the_latest() {
-    const LATE: Duration = Duration::from_millis(10);
-    let bad = function("bad", "", "(loop (br 0)) i32.const 0", "");
-    let mut tries = Vec::new();
-    // Where other work has the processors, one of several tries shows what is meant: what others do
-    // in their turns comes on top. Functions of their own, for one that fails again and again rests.
-    for _ in 0..12 {
-        let (functions, _) = with_good(&bad).await;
-        let (error, took) = beside(&functions, "bad").await;
-        assert_eq!(error.status(), 504, "{error:?}");
-        assert!(took >= BUDGET, "{took:?}");
-        tries.push(took - BUDGET);
-        if took < BUDGET + LATE {
-            break;
-        }
-    }
-    println!("later than its time: {tries:?}");
-    assert!(tries.iter().any(|late| *late < LATE), "{tries:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -102,7 +75,7 @@ async fn what_takes_too_much_fails_and_others_are_served() {
         ("an address of nowhere", "(i32.load (i32.const -8))", "", 500),
     ] {
         let (functions, _) = with_good(&function("bad", imports, body, rest)).await;
-        let (error, _) = beside(&functions, "bad").await;
+        let error = beside(&functions, "bad").await;
         assert_eq!(error.status(), status, "{name}: {error:?}");
         assert_eq!(call(&functions, "good").await.unwrap(), "here", "after {name}");
     }
@@ -138,7 +111,7 @@ async fn an_allocator_that_calls_the_host_again_or_never_ends_is_its_own_harm() 
         ("traps", "unreachable", 500),
     ] {
         let (functions, _) = with_good(&allocates(body)).await;
-        let (error, _) = beside(&functions, "bad").await;
+        let error = beside(&functions, "bad").await;
         assert_eq!(error.status(), status, "{name}: {error:?}");
     }
 }
