@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use self::{
-    election::{Election, Vote},
+    election::{Election, Vote, Winners},
     poll::{Poll, Question},
 };
 use super::redis::lease::Leases;
@@ -62,6 +62,7 @@ pub struct RedisCluster {
 struct Servers {
     clients: Vec<Arc<Client>>,
     leases: Leases,
+    winners: Arc<Winners>,
 }
 
 impl Open for RedisCluster {
@@ -78,9 +79,12 @@ impl Open for RedisCluster {
                 "redisHosts: expected servers such as \"127.0.0.1:6379,127.0.0.1:6380,127.0.0.1:6381\"",
             ));
         }
-        let leases = Leases::default();
         Ok(Self {
-            servers: Arc::new(Servers { clients, leases }),
+            servers: Arc::new(Servers {
+                clients,
+                leases: Leases::default(),
+                winners: Arc::default(),
+            }),
             tasks: cx.tasks,
         })
     }
@@ -177,6 +181,7 @@ impl LockStore for RedisCluster {
     }
 
     async fn unlock(&self, lock: &Owned) -> Result<Status> {
+        self.servers.winners.release(lock);
         let poll = Poll::hold(&self.servers, &self.tasks, lock, Question::Release).await?;
         Ok(match poll.perhaps(Status::Success) {
             true => Status::Success,

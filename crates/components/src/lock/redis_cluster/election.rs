@@ -1,6 +1,13 @@
 //! Who gets a lock: one try, put to every server.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use layotto_core::{Error, Result, lock::Owned};
 use tokio::{
@@ -41,6 +48,50 @@ struct Candidate {
     expire: Duration,
     /// What tells this try from the owner's others.
     name: String,
+    /// The owner gave the lock back: what a slow server grants from now on is given back, too.
+    released: AtomicBool,
+    winners: Arc<Winners>,
+}
+
+/// The tries that got their locks, while there are servers that did not answer them yet.
+#[derive(Default)]
+pub(super) struct Winners(Mutex<HashMap<Name, Weak<Candidate>>>);
+
+/// Resource and owner.
+type Name = (String, String);
+
+impl Winners {
+    /// The owner gives the lock back. To be called before any server is told.
+    pub(super) fn release(&self, lock: &Owned) {
+        let found = self.all().remove(&name(lock));
+        if let Some(candidate) = found.and_then(|candidate| candidate.upgrade()) {
+            candidate.released.store(true, SeqCst);
+        }
+    }
+
+    fn add(&self, candidate: &Arc<Candidate>) {
+        let of = Arc::downgrade(candidate);
+        self.all().insert(name(&candidate.lock), of);
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<Name, Weak<Candidate>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn name(lock: &Owned) -> Name {
+    (lock.resource.0.clone(), lock.owner.clone())
+}
+
+impl Drop for Candidate {
+    fn drop(&mut self) {
+        let mut all = self.winners.all();
+        let name = name(&self.lock);
+        // Another try of the owner's may have its place by now.
+        if all.get(&name).is_some_and(|other| other.strong_count() == 0) {
+            all.remove(&name);
+        }
+    }
 }
 
 /// What the servers are told once they have answered.
@@ -70,6 +121,8 @@ impl Election {
                 lock: lock.clone(),
                 expire,
                 name: Uuid::new_v4().simple().to_string(),
+                released: AtomicBool::default(),
+                winners: Arc::clone(&servers.winners),
             }),
             verdict: watch::Sender::default(),
             events,
@@ -131,6 +184,7 @@ impl Election {
 
     /// Leaves the lock with its owner.
     pub(super) fn keep(self) {
+        self.candidate.winners.add(&self.candidate);
         self.verdict.send_modify(|verdict| verdict.kept = true);
     }
 
@@ -193,7 +247,7 @@ impl Candidate {
             return;
         };
         let leases = &servers.leases;
-        let mut taken = false;
+        let (mut taken, mut released) = (false, false);
         tokio::select! {
             answer = leases.take(client, &self.lock, self.expire, &self.name) => {
                 if let Ok(None) = answer {
@@ -201,6 +255,8 @@ impl Candidate {
                     return;
                 }
                 taken = answer.is_ok();
+                // Too late for the server to be told by who gave the lock back.
+                released = self.released.load(SeqCst);
                 // Nobody may listen any more.
                 drop(events.send(Event::Taken(answer)).await);
             }
@@ -211,7 +267,7 @@ impl Candidate {
             drop(events.send(Event::Granted(granted)).await);
         }
         while verdict.changed().await.is_ok() {}
-        let kept = taken && verdict.borrow().kept;
+        let kept = taken && !released && verdict.borrow().kept;
         if !kept && let Err(error) = leases.undo(client, &self.lock, &self.name).await {
             tracing::debug!(%error, "a lock that was not got in time stays until its lease ends");
         }
@@ -234,24 +290,36 @@ async fn over(mut verdict: watch::Receiver<Verdict>) {
 
 #[cfg(test)]
 mod tests {
-    use layotto_core::{Context, Open, Settings, key_prefix::PrefixedKey};
+    use layotto_core::{
+        Context, Open, Settings,
+        key_prefix::PrefixedKey,
+        lock::{LockStore, Status},
+    };
+    use layotto_testkit::{needs, server::redis};
 
     use super::{
         super::{Config, RedisCluster},
         *,
     };
 
-    #[tokio::test(start_paused = true)]
-    async fn a_server_that_failed_before_grants_nothing_later() {
-        let settings = Settings::from_iter([("redisHosts", "127.0.0.1:1,127.0.0.1:2,127.0.0.1:3")]);
+    async fn locks(hosts: &str) -> RedisCluster {
+        let settings = Settings::from_iter([("redisHosts", hosts)]);
         let config: Config = settings.parse().unwrap().config;
         let cx = Context::standalone("test", std::env::temp_dir());
-        let locks = RedisCluster::open(config, cx).await.unwrap();
-        let lock = Owned {
+        RedisCluster::open(config, cx).await.unwrap()
+    }
+
+    fn lock() -> Owned {
+        Owned {
             resource: PrefixedKey("r".to_owned()),
             owner: "a".to_owned(),
-        };
-        let mut election = Election::new(&locks.servers, &locks.tasks, &lock, Duration::from_secs(30));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_failed_before_grants_nothing_later() {
+        let locks = locks("127.0.0.1:1,127.0.0.1:2,127.0.0.1:3").await;
+        let mut election = Election::new(&locks.servers, &locks.tasks, &lock(), Duration::from_secs(30));
         // All were asked, and this is what comes of it.
         election.asked = locks.servers.count();
         for event in [
@@ -265,5 +333,38 @@ mod tests {
         }
         let vote = timeout(Duration::from_secs(3), election.hold(true)).await;
         assert!(matches!(vote, Ok(Ok(Vote::Split(None)))), "two of three are lost");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_grants_after_the_owner_gave_the_lock_back_keeps_nothing() {
+        needs!(redis::PROGRAM);
+        let mut servers = Vec::new();
+        for _ in 0..3 {
+            servers.push(redis::start(&[]).await.unwrap());
+        }
+        let hosts: Vec<_> = servers
+            .iter()
+            .map(|server| server.address().to_string())
+            .collect();
+        let locks = locks(&hosts.join(",")).await;
+        let mut election = Election::new(&locks.servers, &locks.tasks, &lock(), Duration::from_secs(30));
+        election.ask(2);
+        let mut token = 0;
+        for _ in 0..2 {
+            let Some(Event::Taken(Ok(Some(one)))) = election.events.recv().await else {
+                panic!("a free lock is not granted");
+            };
+            token = token.max(one);
+        }
+        assert!(election.confirm(token, 0).await.unwrap());
+        let (candidate, verdict) = (Arc::clone(&election.candidate), election.verdict.subscribe());
+        let events = election.sender.clone();
+        election.keep();
+        assert_eq!(locks.unlock(&lock()).await.unwrap(), Status::Success);
+        candidate.stand(&locks.servers, 2, verdict, &events).await;
+        let held = redis::cli(&servers[2], &["exists", "r"]).unwrap();
+        assert_eq!(held.trim(), "0");
+        drop(candidate);
+        assert!(locks.servers.winners.all().is_empty());
     }
 }
