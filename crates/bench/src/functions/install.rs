@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use layotto_peers::load::{http1::Client, percentile};
+use layotto_peers::load::http1::Client;
 use serde_json::{Value, json};
 
 use super::{
     modules::Module,
     sidecar::{Sidecar, done},
-    table::{Line, Outcome},
+    table::Line,
 };
 use crate::cases::Options;
 
@@ -35,21 +35,12 @@ pub async fn to_first_answer(options: &Options, module: &Module, target: Option<
         times.push(cycle.turn().await?);
     }
     times.sort_unstable();
-    let millis = |share| percentile(&times, share).as_secs_f64() * 1e3;
-    Ok(Line {
-        name: format!(
-            "{}: install call to first answer, p99 of {} installs, compiled cache warm",
-            module.language,
-            times.len()
-        ),
-        outcome: Ok(Outcome {
-            value: format!("{:.2} ms", millis(0.99)),
-            beside: format!("{:.2} ms, p50", millis(0.5)),
-            judged: millis(0.99),
-            unit: "ms",
-        }),
-        target,
-    })
+    let name = format!(
+        "{}: install call to first answer, p99 of {} installs, compiled cache warm",
+        module.language,
+        times.len()
+    );
+    Ok(Line::times(name, &times, 0.99, target))
 }
 
 /// What is sent over and over.

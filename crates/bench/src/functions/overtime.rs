@@ -7,16 +7,13 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use layotto_peers::load::{
-    http1::{Client, request},
-    percentile,
-};
+use layotto_peers::load::http1::{Client, request};
 use serde_json::json;
 
 use super::{
     modules,
     sidecar::{Sidecar, done, header},
-    table::{Line, Outcome},
+    table::Line,
 };
 use crate::{cases::Options, process::BOTH};
 
@@ -71,22 +68,13 @@ async fn tries(options: &Options, processors: Range<usize>) -> Result<Vec<Durati
 }
 
 fn line(late: &[Duration], processors: &str, target: Option<f64>) -> Line {
-    let millis = |share| percentile(late, share).as_secs_f64() * 1e3;
-    Line {
-        name: format!(
-            "Rust: a function that never ends, beside {OTHERS} calls of another, {processors}: 504 later than \
-             its {} ms, the latest of {}",
-            BUDGET.as_millis(),
-            late.len()
-        ),
-        outcome: Ok(Outcome {
-            value: format!("{:.2} ms", millis(1.0)),
-            beside: format!("{:.2} ms, p50", millis(0.5)),
-            judged: millis(1.0),
-            unit: "ms",
-        }),
-        target,
-    }
+    let name = format!(
+        "Rust: a function that never ends, beside {OTHERS} calls of another, {processors}: 504 later than its \
+         {} ms, the latest of {}",
+        BUDGET.as_millis(),
+        late.len()
+    );
+    Line::times(name, late, 1.0, target)
 }
 
 /// How long it takes until the function is answered for.

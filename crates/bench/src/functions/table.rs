@@ -1,5 +1,9 @@
 //! The table of the functions, in Markdown.
 
+use std::time::Duration;
+
+use layotto_peers::load::percentile;
+
 /// One case.
 #[derive(Debug)]
 pub struct Line {
@@ -31,6 +35,21 @@ impl Line {
             name: name.into(),
             outcome: Err(reason.into()),
             target: None,
+        }
+    }
+
+    /// Of the times of many tries, sorted, the one that `share` of all keep, in milliseconds.
+    pub fn times(name: String, sorted: &[Duration], share: f64, target: Option<f64>) -> Self {
+        let millis = |share| percentile(sorted, share).as_secs_f64() * 1e3;
+        Self {
+            name,
+            outcome: Ok(Outcome {
+                value: format!("{:.2} ms", millis(share)),
+                beside: format!("{:.2} ms, p50", millis(0.5)),
+                judged: millis(share),
+                unit: "ms",
+            }),
+            target,
         }
     }
 
